@@ -1,0 +1,54 @@
+"""Networks by name: `build_model` builds one afresh, `neurosam3d.checkpoints` fills it."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from neurosam3d.models.sam3d import Sam3D, build_vit_sam3d
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "vit_tiny": partial(build_vit_sam3d, "vit_tiny"),
+    "vit_b_ori": partial(build_vit_sam3d, "vit_b_ori"),
+    "vit_b": partial(build_vit_sam3d, "vit_b"),
+    "vit_l": partial(build_vit_sam3d, "vit_l"),
+    "vit_h": partial(build_vit_sam3d, "vit_h"),
+}
+
+__all__ = ["MODELS", "Sam3D", "build_model", "list_models"]
+
+
+def list_models() -> list[str]:
+    """List the names that `build_model` accepts."""
+    return list(MODELS)
+
+
+def build_model(name: str, **overrides: Any) -> nn.Module:
+    """Build a network with freshly initialised weights.
+
+    Args:
+        name: One of `list_models`.
+        **overrides: Arguments of that network's builder; for the ViT family see
+            `neurosam3d.models.sam3d.build_vit_sam3d`.
+
+    Raises:
+        ValueError: If the name or an override is unknown (the message lists the known ones) or a
+        value not allowed.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(list_models())}")
+    builder = MODELS[name]
+    known = [
+        parameter.name
+        for parameter in inspect.signature(builder).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    unknown = sorted(set(overrides) - set(known))
+    if unknown:
+        raise ValueError(
+            f"unknown override {', '.join(map(repr, unknown))} for model {name!r}; "
+            f"known: {', '.join(known)}"
+        )
+    return builder(**overrides)
