@@ -1,0 +1,71 @@
+"""How the benchmarks measure: interleaved minima, a unit of arithmetic, bytes kept for the
+backward pass.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+GEMM_SIDE = 2048
+
+
+def gemm_seconds() -> float:
+    """Time one 2048 x 2048 x 2048 float32 matrix product, the unit that makes machines
+    comparable.
+    """
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(GEMM_SIDE, GEMM_SIDE, generator=generator)
+    b = torch.randn(GEMM_SIDE, GEMM_SIDE, generator=generator)
+    start = time.perf_counter()
+    torch.mm(a, b)
+    return time.perf_counter() - start
+
+
+def interleaved_minima(
+    candidates: dict[str, Callable[[], object]], *, repeats: int
+) -> dict[str, float]:
+    """Time each candidate and the unit product in turns and keep each one's minimum.
+
+    Taking turns exposes all of them to the same load of a shared machine.
+
+    Args:
+        candidates: Name to a function without arguments.
+        repeats: Rounds; one more is run first to warm up and not counted.
+
+    Returns:
+        Seconds by name, with the unit under ``"gemm"``.
+    """
+    best = dict.fromkeys([*candidates, "gemm"], float("inf"))
+    for round_index in range(repeats + 1):
+        for name, function in candidates.items():
+            unit = gemm_seconds()
+            start = time.perf_counter()
+            function()
+            seconds = time.perf_counter() - start
+            if round_index:
+                best[name] = min(best[name], seconds)
+                best["gemm"] = min(best["gemm"], unit)
+    return best
+
+
+def saved_megabytes(forward: Callable[[], Tensor], parameters: set[int]) -> float:
+    """Return the MiB of distinct storage that a forward pass keeps for its backward pass.
+
+    Args:
+        forward: Runs the pass and returns its output.
+        parameters: Data pointers of the parameters' storages, which are not counted.
+    """
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = forward()
+    assert output.requires_grad
+    return sum(kept.values()) / 2**20
