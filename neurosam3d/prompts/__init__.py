@@ -4,6 +4,7 @@ from neurosam3d.prompts.boxes import boxes_from_masks
 from neurosam3d.prompts.clicks import CLICK_METHODS, sample_clicks
 from neurosam3d.prompts.components import largest_component
 from neurosam3d.prompts.distance import distance_transform
+from neurosam3d.prompts.foreground import foreground
 from neurosam3d.prompts.types import Prompts
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Prompts",
     "boxes_from_masks",
     "distance_transform",
+    "foreground",
     "largest_component",
     "sample_clicks",
 ]

@@ -6,6 +6,8 @@ Shapes: B batch, D H W volume.
 import torch
 from torch import Tensor
 
+from neurosam3d.prompts.foreground import foreground
+
 
 def boxes_from_masks(
     mask: Tensor, *, jitter: float = 0.0, generator: torch.Generator | None = None
@@ -29,7 +31,7 @@ def boxes_from_masks(
         raise ValueError(f"mask must be (B, 1, D, H, W), got {tuple(mask.shape)}")
     if jitter < 0:
         raise ValueError(f"jitter must be a fraction of the box side >= 0, got {jitter}")
-    mask = mask[:, 0] > 0  # (B, D, H, W)
+    mask = foreground(mask[:, 0])  # (B, D, H, W)
     extents = [_extent(mask.any(other)) for other in ((2, 3), (1, 3), (1, 2))]
     corners = torch.stack(extents, dim=2).float()  # (B, 2, 3)
     return _move_corners(corners, jitter, generator, mask.shape[1:]) if jitter else corners

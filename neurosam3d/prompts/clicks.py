@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neurosam3d.prompts.components import largest_component
 from neurosam3d.prompts.distance import distance_transform
+from neurosam3d.prompts.foreground import foreground
 
 
 def sample_clicks(
@@ -57,8 +58,8 @@ def sample_clicks(
             raise ValueError(
                 f"{name} must have the truth's shape {tuple(truth.shape)}, got {tuple(mask.shape)}"
             )
-    truth = truth > 0
-    candidates = CLICK_METHODS[method](truth, prediction > 0, largest)  # (B, 1, D, H, W)
+    truth = foreground(truth)
+    candidates = CLICK_METHODS[method](truth, foreground(prediction), largest)  # (B, 1, D, H, W)
     voxel, found = _draw_voxels(candidates, generator)
     label = truth.flatten(1).gather(1, voxel)  # (B, 1)
     return _indices(voxel, truth.shape) * found[..., None], torch.where(found, label.long(), -1)
@@ -69,7 +70,7 @@ def _error(truth: Tensor, prediction: Tensor, largest: Tensor | None) -> Tensor:
 
 
 def _largest(truth: Tensor, prediction: Tensor, largest: Tensor | None) -> Tensor:
-    return largest_component(truth) if largest is None else largest > 0
+    return largest_component(truth) if largest is None else foreground(largest)
 
 
 def _deepest_error(truth: Tensor, prediction: Tensor, largest: Tensor | None) -> Tensor:

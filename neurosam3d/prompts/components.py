@@ -5,6 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosam3d.prompts.foreground import foreground
+
 
 def largest_component(mask: Tensor) -> Tensor:
     """Keep the largest 26-connected component of every volume.
@@ -24,7 +26,7 @@ def largest_component(mask: Tensor) -> Tensor:
     """
     if mask.ndim != 3 and (mask.ndim != 5 or mask.shape[1] != 1):
         raise ValueError(f"mask must be (D, H, W) or (B, 1, D, H, W), got {tuple(mask.shape)}")
-    volumes = (mask > 0).cpu().numpy().reshape(-1, *mask.shape[-3:])  # (B, D, H, W)
+    volumes = foreground(mask).cpu().numpy().reshape(-1, *mask.shape[-3:])  # (B, D, H, W)
     kept = np.stack([_largest_of_volume(volume) for volume in volumes])
     return torch.from_numpy(kept).view(mask.shape).to(mask.device)
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neurosam3d.prompts.foreground import foreground
+
 
 def distance_transform(mask: Tensor) -> Tensor:
     """Measure how deep every voxel lies inside the mask.
@@ -32,7 +34,7 @@ def distance_transform(mask: Tensor) -> Tensor:
     if mask.device.type != "cpu":
         return separable_distance(mask)
     # edt numbers the axes of a C-ordered array as numpy does.
-    volumes = np.ascontiguousarray((mask[:, 0] > 0).numpy())  # (B, D, H, W)
+    volumes = np.ascontiguousarray(foreground(mask[:, 0]).numpy())  # (B, D, H, W)
     threads = torch.get_num_threads()
     return torch.from_numpy(
         np.stack([edt.edt(volume, black_border=True, parallel=threads) for volume in volumes])
@@ -54,7 +56,7 @@ def separable_distance(mask: Tensor) -> Tensor:
     """
     reach = (min(mask.shape[2:]) + 1) // 2
     # Any finite start above the deepest possible square will do: the border caps it.
-    squared = (mask > 0).float() * float(reach * reach + 1)
+    squared = foreground(mask).float() * float(reach * reach + 1)
     for axis in (2, 3, 4):
         squared = _lower_envelope(squared, axis, reach)
     return squared.sqrt()

@@ -1,0 +1,1 @@
+"""Interactive evaluation: the click protocol, metrics, reports and pictures."""
