@@ -1,0 +1,101 @@
+"""Checkpoint files read without running anything in them.
+
+A pickle is a program that builds objects. Here it may build tensors, numbers, text and plain
+containers, and of Python objects only the few inert ones that training scripts leave beside the
+weights. Whatever else it asks for is refused by name.
+"""
+
+import argparse
+import pathlib
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+Content = Mapping[str, Any]
+
+# Names that pickles may mention, and what is built for them. The two numpy functions are taken
+# from objects' own reductions because numpy 2 moved them; both addresses must still be understood.
+_numpy_scalar, _numpy_array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+_STAND_INS: dict[str, Any] = {
+    "argparse.Namespace": argparse.Namespace,
+    "jsonargparse._namespace.Namespace": argparse.Namespace,
+    "jsonargparse.namespace.Namespace": argparse.Namespace,
+    "lightning.fabric.utilities.data.AttributeDict": dict,
+    "lightning_fabric.utilities.data.AttributeDict": dict,
+    "lightning.pytorch.utilities.parsing.AttributeDict": dict,
+    "pytorch_lightning.utilities.parsing.AttributeDict": dict,
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": _numpy_array for core in ("core", "_core")},
+    **{f"numpy.dtypes.{name}": getattr(np.dtypes, name) for name in np.dtypes.__all__},
+    **{
+        f"{module}.{pure}{system}Path": getattr(pathlib, f"Pure{system}Path")
+        for module in ("pathlib", "pathlib._local")
+        for pure in ("", "Pure")
+        for system in ("Posix", "Windows")
+    },
+}
+
+
+def read_content(path: pathlib.Path) -> Content:
+    """Read what a `.pth`, `.pt`, `.ckpt` or `.safetensors` file holds, its tensors on the CPU.
+
+    Raises:
+        ValueError: If there is no such file, it is damaged or of another kind, or it holds Python
+            objects beyond the inert ones.
+    """
+    if not path.exists():
+        raise ValueError(f"there is no checkpoint {path}")
+    if not path.is_file():
+        raise ValueError(f"a checkpoint must be a file, got the folder {path}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"the checkpoint {path} is empty")
+    try:
+        content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
+    except Exception as error:  # a damaged or foreign file can fail in any way
+        if refused := _refused_object(error):
+            raise ValueError(
+                f"the checkpoint {path} holds the Python object {refused}, which is not loaded "
+                "because it could run code; save the network's state_dict() instead"
+            ) from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it is damaged, cut short or of another kind"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"a checkpoint must hold named tensors, {path} holds a {type(content).__name__}"
+        )
+    return content
+
+
+def _is_safetensors(path: pathlib.Path) -> bool:
+    """Tell safetensors by its start: the length of a header, then the header's brace."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if len(start) < 9 or start[8:] != b"{":
+        return path.suffix == ".safetensors"
+    return struct.unpack("<Q", start[:8])[0] < path.stat().st_size
+
+
+def _read_safetensors(path: pathlib.Path) -> Content:
+    return safetensors.torch.load_file(path, device="cpu")
+
+
+def _read_pickle(path: pathlib.Path) -> Any:
+    # Only zip files can be mapped; that spares reading the optimizer's state, often most of a file.
+    mapped = zipfile.is_zipfile(path)
+    with torch.serialization.safe_globals([(value, name) for name, value in _STAND_INS.items()]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _refused_object(error: Exception) -> str | None:
+    """Return the name of the Python object that the reader refused, if that was the reason."""
+    found = re.search(r"GLOBAL (\S+)|(?:got|function) <(?:class|function) '?([\w.]+)", str(error))
+    return found and (found[1] or found[2])
