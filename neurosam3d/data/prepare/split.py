@@ -1,0 +1,132 @@
+"""Take a share of the training patients for validation.
+
+Only index entries move: a validation entry made here keeps its files in `imagesTr` and
+`labelsTr`, by which it is told from a validation set that the raw data brought. A new split
+takes its entries back first, so the same seed gives the same split however often it is run,
+and preparing the training set again leaves its validation cases where they are.
+"""
+
+import csv
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from neurosam3d.data.index import Case, read_index, write_index
+from neurosam3d.data.tree import Tree
+
+logger = logging.getLogger(__name__)
+
+
+def split_training_set(
+    tree: Tree, name: str, share: float, *, seed: int, patients: Mapping[str, str] | None = None
+) -> tuple[int, int]:
+    """Move the entries of a seeded share of whole patients from `<NAME>_Tr` to `<NAME>_Val`.
+
+    Args:
+        tree: The prepared tree.
+        name: The dataset.
+        share: Part of the patients to move, between 0 and 1; at least one patient moves and
+            at least one stays.
+        seed: Decides which.
+        patients: Case -> patient, stored in the entries. Without it the entries' own patients
+            count, and a case without one is a patient by itself.
+
+    Returns:
+        Number of patients that stay in training, and of those moved to validation.
+
+    Raises:
+        ValueError: If the training set is not prepared, the share does not lie between 0 and 1,
+            `patients` lacks a case, or there are fewer than two patients.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share to split off lies between 0 and 1, got {share}")
+    own, moved = _validation_cases(tree, name)
+    training = read_index(tree.index(name, "Tr"))
+    cases = _with_patients(sorted([*training, *moved], key=_order), patients)
+    by_patient: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_patient[case.group].append(case)
+    if len(by_patient) < 2:
+        raise ValueError(f"a split needs at least 2 patients, {name}_Tr has {len(by_patient)}")
+    num_moved = min(max(1, round(share * len(by_patient))), len(by_patient) - 1)
+    chosen = set(random.Random(seed).sample(sorted(by_patient), num_moved))
+    taken = [case for case in cases if case.group in chosen]
+    # Validation first: a crash in between leaves cases in both indexes, which running again
+    # mends, instead of in none.
+    write_index(tree.index(name, "Val"), [*own, *taken])
+    write_index(tree.index(name, "Tr"), [case for case in cases if case.group not in chosen])
+    return len(by_patient) - num_moved, num_moved
+
+
+def read_patients(path: Path) -> dict[str, str]:
+    """Read a CSV file with the columns case and patient.
+
+    Raises:
+        ValueError: If the file is missing, lacks a column, or names a case twice.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    patients: dict[str, str] = {}
+    for row in rows:
+        case, patient = row.get("case"), row.get("patient")
+        if not case or not patient:
+            raise ValueError(f"{path} needs the columns case and patient, got {dict(row)}")
+        if patients.setdefault(case, patient) != patient:
+            raise ValueError(f"{path} names two patients for case {case!r}")
+    if not patients:
+        raise ValueError(f"{path} needs the columns case and patient and a row per case")
+    return patients
+
+
+def write_keeping_split(tree: Tree, name: str, set_name: str, cases: Sequence[Case]) -> Path:
+    """Write the index of freshly prepared cases as an earlier split has divided them.
+
+    Patients that the earlier indexes know are kept, too.
+
+    Returns:
+        The index of the set.
+    """
+    path = tree.index(name, set_name)
+    own, moved = _validation_cases(tree, name)
+    known = {case.image: case.patient for case in [*moved, *_read(path)]}
+    cases = [replace(case, patient=case.patient or known.get(case.image)) for case in cases]
+    if set_name == "Tr" and moved:
+        taken = {case.image for case in moved}
+        write_index(tree.index(name, "Val"), [*own, *(c for c in cases if c.image in taken)])
+        cases = [case for case in cases if case.image not in taken]
+    if set_name == "Val":
+        cases = [*cases, *moved]
+    write_index(path, cases)
+    return path
+
+
+def _validation_cases(tree: Tree, name: str) -> tuple[list[Case], list[Case]]:
+    """Entries of the validation index: those of its own, and those moved from training."""
+    folder = tree.image(name, "Tr", "any").parent.absolute()
+    cases = _read(tree.index(name, "Val"))
+    moved = [case for case in cases if case.image.parent == folder]
+    return [case for case in cases if case.image.parent != folder], moved
+
+
+def _read(path: Path) -> list[Case]:
+    return read_index(path) if path.is_file() else []
+
+
+def _order(case: Case) -> tuple[str, str]:
+    return case.case_id, case.class_name
+
+
+def _with_patients(cases: Iterable[Case], patients: Mapping[str, str] | None) -> list[Case]:
+    cases = list(cases)
+    if patients is None:
+        return cases
+    missing = sorted({case.case_id for case in cases} - patients.keys())
+    if missing:
+        raise ValueError(f"no patient is given for case {missing[0]!r} ({len(missing)} missing)")
+    return [replace(case, patient=patients[case.case_id]) for case in cases]

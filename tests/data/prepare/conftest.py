@@ -1,0 +1,71 @@
+"""Small raw folders for the tests of the preparation."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+AFFINE = np.array([[2.0, 0, 0, -10], [0, 1.5, 0, 4], [0, 0, 3.0, 7], [0, 0, 0, 1]])
+SHAPE = (9, 7, 5)
+
+WriteVolume = Callable[..., Path]
+
+
+@pytest.fixture
+def affine() -> np.ndarray:
+    """Affine of 2 x 1.5 x 3 mm voxels, 9 mm^3 each."""
+    return AFFINE.copy()
+
+
+@pytest.fixture
+def write_volume() -> WriteVolume:
+    """Write an array as NIfTI; without one, an image whose voxels are all different."""
+
+    def write(path: Path, data: Any = None, affine: np.ndarray = AFFINE) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if data is None:
+            data = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(data), affine), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def box() -> Callable[..., np.ndarray]:
+    """Make a label map of boxes: value -> slices."""
+
+    def make(boxes: dict[int, tuple[slice, ...]], shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+        labels = np.zeros(shape, dtype=np.uint8)
+        for value, where in boxes.items():
+            labels[where] = value
+        return labels
+
+    return make
+
+
+LIVER = np.s_[1:4, 2:4, 1:3]  # 12 voxels, 108 mm^3
+TUMOR = np.s_[5:7, 3:4, 2:3]  # 2 voxels, 18 mm^3
+
+
+@pytest.fixture
+def organs(box: Callable[..., np.ndarray]) -> np.ndarray:
+    """Label map: 1 liver, 12 voxels of 9 mm^3; 2 tumor, 2 voxels."""
+    return box({1: LIVER, 2: TUMOR})
+
+
+@pytest.fixture
+def raw(tmp_path: Path, write_volume: WriteVolume, organs: np.ndarray) -> Path:
+    """An nnU-Net v2 raw folder: cases a and b, liver and tumor in both."""
+    folder = tmp_path / "raw" / "Dataset007_Liver"
+    for case in ("a", "b"):
+        write_volume(folder / f"imagesTr/{case}_0000.nii.gz")
+        write_volume(folder / f"labelsTr/{case}.nii.gz", organs)
+    (folder / "dataset.json").write_text(
+        '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "left tumor": 2},'
+        ' "numTraining": 2, "file_ending": ".nii.gz"}'
+    )
+    return folder

@@ -1,0 +1,1 @@
+"""The scripts of the data preparation, and the lists that users extend."""
