@@ -79,12 +79,16 @@ def _standardize_foreground(image: Tensor) -> Tensor:
     With fewer than two voxels above 0 (a CT of air and fat) all voxels give the statistics. An
     image, or a foreground, of one value is only shifted: there is no contrast to scale.
     """
-    foreground = image[image > 0]
-    voxels = foreground if foreground.numel() > 1 else image.flatten()
-    std, mean = torch.std_mean(voxels)  # unbiased, as in the published training
-    # Rounding leaves a constant image a deviation of some 1e-8 of its value.
-    scale = std if std > 1e-6 * mean.abs() else torch.ones_like(std)
-    return (image - mean) / scale
+    mask = image > 0
+    mask = mask | (mask.sum() < 2)
+    # Masked sums rather than image[mask]: several times faster, and nothing waits for a GPU.
+    count = mask.sum()
+    mean = (torch.where(mask, image, 0).sum(dtype=torch.float64) / count).float()
+    centered = image - mean
+    squares = torch.where(mask, centered, 0).square().sum(dtype=torch.float64)
+    std = (squares / (count - 1).clamp(min=1)).sqrt().float()  # unbiased, as in its training
+    # A constant scan comes out of resampling with a deviation of about 1e-7 of its value.
+    return centered / torch.where(std > 1e-6 * mean.abs(), std, 1)
 
 
 def _rescale_percentiles(image: Tensor) -> Tensor:

@@ -293,7 +293,8 @@ def restore(volume: Volume, grid: Grid, *, mode: Mode = "linear", fill: float = 
     axes = np.abs(turn).argmax(axis=0)  # axis of `volume` that runs along each axis of `grid`
     signs = turn[axes, range(3)]
     data = volume.data.permute(0, *(1 + axes).tolist())
-    data = data.flip([1 + axis for axis in range(3) if signs[axis] < 0])
+    if flipped := [1 + axis for axis in range(3) if signs[axis] < 0]:
+        data = data.flip(flipped)  # copies all of it, so a crop without flips must not come here
     last = np.array(data.shape[1:]) - 1
     start = np.where(signs > 0, shift[axes], last - shift[axes])
     return Volume(_window(data, start.tolist(), grid.shape, fill), grid.affine)

@@ -227,10 +227,11 @@ def test_nearest_takes_the_closest_voxel(affine):
     assert np.array_equal(sampled.ravel(), expected)
 
 
-def test_nearest_breaks_ties_one_way():
+@pytest.mark.parametrize("affine", [OBLIQUE, affine_of(np.eye(3))])
+def test_nearest_breaks_ties_one_way(affine):
     """Doubling the voxels puts every sample half-way between two old ones."""
-    volume = numbered((8, 6, 4), affine_of(np.eye(3), (0.7, 1.1, 0.3)))
-    halved = resample(volume, (1.4, 2.2, 0.6), mode="nearest")
+    volume = numbered((16, 12, 20), affine)
+    halved = resample(volume, [2 * step for step in SPACING], mode="nearest")
     assert torch.equal(halved.data, volume.data[:, 1::2, 1::2, 1::2])
 
 
@@ -270,6 +271,12 @@ def test_crop_or_pad_defaults_to_the_middle():
 def test_crop_wholly_outside_is_all_fill():
     crop = crop_or_pad(numbered(), (3, 3, 3), center=(40, -20, 3), fill=9)
     assert (crop.data == 9).all()
+
+
+def test_a_crop_touches_nothing_but_its_own_voxels():
+    endless = Volume(torch.ones(1, 1, 1, 1).expand(1, 90_000, 80_000, 70_000), OBLIQUE)
+    crop = crop_or_pad(endless, (3, 4, 5), center=(0, 79_999, 35_000))
+    assert crop.data.sum() == 2 * 3 * 5  # one voxel outside along D and along H
 
 
 def test_restore_after_flips_permutations_and_crops_is_exact(affine):
