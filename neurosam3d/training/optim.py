@@ -1,0 +1,120 @@
+"""The optimizer's parameter groups and the learning rate over the steps."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+ScheduleName = Literal["steplr", "multisteplr", "coswarm", "linearlr"]
+
+# The image encoder learns at the full rate; the two small parts, which see every click, at a tenth.
+RATE_FACTORS = {"image_encoder": 1.0, "prompt_encoder": 0.1, "mask_decoder": 0.1}
+# Learned positions and tokens that are plain parameters of more than one axis.
+TABLES = ("pos_embed", "rel_pos", "cls_token", "mask_token")
+RAMP_START, RAMP_STEPS = 0.1, 5  # "linearlr": a tenth of the rate, growing over five steps
+
+
+def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Sort the trainable parameters of a promptable network by part and by whether they decay.
+
+    Norms, biases and tables (positions, embeddings, tokens) do not decay: pulling them to zero
+    removes information instead of limiting capacity.
+
+    Args:
+        model: A network with the parts named in ``RATE_FACTORS``.
+        lr: Learning rate of the image encoder; the other parts take a tenth.
+        weight_decay: AdamW's decay of matrices and kernels.
+
+    Returns:
+        Groups for the optimizer, each with a ``name``; none of them is empty.
+    """
+    groups = []
+    for part, factor in RATE_FACTORS.items():
+        decayed, kept = _split_by_decay(model.get_submodule(part))
+        for name, parameters, decay in (
+            (part, decayed, weight_decay),
+            (f"{part}_tables", kept, 0.0),
+        ):
+            if parameters:
+                groups.append(
+                    {"name": name, "params": parameters, "lr": lr * factor, "weight_decay": decay}
+                )
+    return groups
+
+
+def _split_by_decay(part: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for module in part.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            is_table = isinstance(module, nn.Embedding) or name.startswith(TABLES)
+            (kept if is_table or parameter.ndim < 2 else decayed).append(parameter)
+    return decayed, kept
+
+
+def rate_factor(
+    step: int, *, schedule: ScheduleName, step_size: Sequence[int], gamma: float, warmup_steps: int
+) -> float:
+    """Return the factor on the learning rate at an optimizer step.
+
+    Args:
+        step: Optimizer steps taken so far.
+        schedule: The name of a rule, which starts to count after the warm-up. ``steplr``: times
+            gamma every ``step_size[0]`` steps; ``multisteplr``: times gamma at each step listed in
+            ``step_size``; ``coswarm``: half a cosine from 1 to 0 over ``step_size[0]`` steps, again
+            and again; ``linearlr``: constant after a ramp of five steps from a tenth.
+        step_size: Steps, as the rule reads them.
+        gamma: Factor at each drop, for the two step rules.
+        warmup_steps: Steps over which the factor grows linearly to 1.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    step -= warmup_steps
+    if schedule == "steplr":
+        return gamma ** (step // step_size[0])
+    if schedule == "multisteplr":
+        return gamma ** bisect_right(sorted(step_size), step)
+    if schedule == "coswarm":
+        return 0.5 * (1 + math.cos(math.pi * (step % step_size[0]) / step_size[0]))
+    return RAMP_START + (1 - RAMP_START) * min(step / RAMP_STEPS, 1.0)
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    *,
+    schedule: ScheduleName,
+    step_size: Sequence[int],
+    gamma: float,
+    warmup_steps: int,
+) -> LambdaLR:
+    """Build a scheduler to be stepped after every optimizer step; see `rate_factor`.
+
+    Raises:
+        ValueError: If the schedule is unknown or a number is out of its range.
+    """
+    names = get_args(ScheduleName)
+    if schedule not in names:
+        raise ValueError(f"unknown lr_scheduler {schedule!r}; known: {', '.join(names)}")
+    if not step_size or min(step_size) < 1:
+        raise ValueError(f"step_size must list numbers of steps >= 1, got {list(step_size)}")
+    if warmup_steps < 0:
+        raise ValueError(f"warmup_steps must be >= 0, got {warmup_steps}")
+    if gamma <= 0:
+        raise ValueError(f"gamma must be > 0, got {gamma}")
+
+    def factor(step: int) -> float:
+        return rate_factor(
+            step,
+            schedule=schedule,
+            step_size=step_size,
+            gamma=gamma,
+            warmup_steps=warmup_steps,
+        )
+
+    return LambdaLR(optimizer, factor)

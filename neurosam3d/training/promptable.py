@@ -1,0 +1,366 @@
+"""Training a promptable network with a simulated user in the loop.
+
+The image encoder runs once per step; then the user clicks, the network answers, and so on for a
+number of rounds, each with a loss. Nothing in a step waits for the device.
+
+Shapes: B batch; S image side.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from rich.console import Console
+from torch import Tensor
+
+from neurosam3d.checkpoints import load_weights
+from neurosam3d.evaluation.metrics import batch_dice
+from neurosam3d.evaluation.protocol import Round, run_clicks
+from neurosam3d.evaluation.report import results_table, write_report
+from neurosam3d.models import Sam3D, build_model
+from neurosam3d.training.interaction import Answer, CropPredictor, Interaction
+from neurosam3d.training.losses import MaskLoss, iou_loss
+from neurosam3d.training.optim import ScheduleName, build_scheduler, parameter_groups
+from neurosam3d.training.pictures import draw_item, log_picture
+from neurosam3d.training.results import ResultCollector, find_records
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("train", "val", "test", "predict")
+ClickType = Literal["random", "largest", "ritm"]
+
+
+class NeuroSamModel(pl.LightningModule):
+    """A promptable network and how it is trained, validated and tested.
+
+    Batches are those of the data room: normalised crops with their label, its largest component and
+    their names. Logged are `train/loss`, `train/dice` and `train/dice_click_1`, `_2` and so on, and
+    the same for `val`. The loss is the average over the rounds; so is `dice`, which stands for the
+    area under the curve of Dice by clicks.
+
+    Args:
+        model_type: Network to build, a name of `neurosam3d.models.list_models`.
+        img_size: Side of the cubic crops in voxels; linked from the data.
+        mask_stride: Image side divided by the side of the decoder's masks: 4 for SAM-Med3D's
+            decoder, 1 for NeuroSAM3D's.
+        box_prompts: Whether the network has box embeddings. By default as the published family has
+            it (not at stride 4, yes at 1), and yes with bbox_first.
+        published_quirks: Compute relative positions, window padding and dense position encoding as
+            the published weights need it. False gives the correct forms, for training from scratch.
+        checkpoint_upscaling: Recompute the decoder's upscaling in the backward pass to save memory;
+            worth it at mask_stride 1.
+        model_cfg: Configuration file of the network, for those that read one.
+        pretrained_weights: Weights of the image encoder to start from; read before checkpoint.
+        checkpoint: Weights of the whole network to start from, of any known format. They replace no
+            other argument, and are not read when a run is resumed with ckpt_path, so the file may
+            be gone by then.
+        work_dir: Folder of all runs.
+        task_name: Folder of this run in it; test results go to its folder test, predictions to
+            predict.
+        lr: Learning rate of the image encoder; prompt encoder and mask decoder learn at a tenth.
+        weight_decay: AdamW's decay. Norms, biases, position tables and embeddings do not decay.
+        lr_scheduler: Rule for the learning rate, stepped after every optimizer step: steplr (times
+            gamma every step_size[0] steps), multisteplr (times gamma at each of step_size), coswarm
+            (cosine to zero over step_size[0] steps, with restarts) or linearlr (constant after a
+            ramp of five steps).
+        step_size: Optimizer steps, as lr_scheduler reads them.
+        gamma: Factor on the learning rate at each drop of steplr and multisteplr.
+        warmup_steps: Optimizer steps in which the learning rate grows linearly to its value; the
+            rule starts after.
+        num_clicks: Rounds per image in training and validation, each with a loss.
+        click_type: Where the next click falls: random (anywhere in the error), ritm (deep inside
+            the larger error) or largest (in the object's largest component).
+        largest_first: Put the first point into the object's largest component, whatever click_type
+            says.
+        multi_click: Show the network all points so far; False: the newest only.
+        mask_only_rounds: In training, one random round from the third to the ninth gets no click,
+            only the mask.
+        bbox_first: Start each session with a box instead of a point; the box then stays.
+        box_jitter: Largest shift of a box corner, as a fraction of the box's side.
+        cut_gradient: Stop gradients where a mask is fed back as a prompt; False keeps the whole
+            chain of rounds, which takes more memory.
+        iou_loss_weight: Weight of the loss of the estimated IoU; 0 leaves that part of the network
+            untrained.
+        eval_clicks: Clicks per object in test and predict.
+        eval_click_type: Where those clicks fall; the names are those of click_type.
+        test_pictures: Number of cases of which test draws a picture.
+        logging_batches_idx: Validation batches whose first case is drawn for the loggers.
+        intensity: Intensity preset of the data; linked from there and kept in checkpoints, so that
+            they say how they must be fed.
+        spacing: Voxel size of the data in mm, null for native; linked and kept likewise.
+        seed: Seed of the simulated clicks, together with epoch, batch and process; linked from the
+            data.
+
+    Raises:
+        ValueError: If a name or a number is not allowed.
+    """
+
+    def __init__(
+        self,
+        model_type: str = "vit_b_ori",
+        img_size: int = 128,
+        *,
+        mask_stride: int = 4,
+        box_prompts: bool | None = None,
+        published_quirks: bool = True,
+        checkpoint_upscaling: bool = False,
+        model_cfg: str | None = None,
+        pretrained_weights: str | None = None,
+        checkpoint: str | None = None,
+        work_dir: str = "./work_dir",
+        task_name: str = "neurosam3d",
+        lr: float = 1e-3,
+        weight_decay: float = 0.005,
+        lr_scheduler: ScheduleName = "steplr",
+        step_size: Sequence[int] = (2000,),
+        gamma: float = 0.9,
+        warmup_steps: int = 0,
+        num_clicks: int = 11,
+        click_type: ClickType = "random",
+        largest_first: bool = True,
+        multi_click: bool = True,
+        mask_only_rounds: bool = True,
+        bbox_first: bool = False,
+        box_jitter: float = 0.0,
+        cut_gradient: bool = True,
+        iou_loss_weight: float = 0.0,
+        eval_clicks: int = 5,
+        eval_click_type: ClickType = "ritm",
+        test_pictures: int = 8,
+        logging_batches_idx: Sequence[int] = (1, 2, 3, 4, 5),
+        intensity: str = "sam_med3d",
+        spacing: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
+        seed: int = 2024,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.interaction = Interaction(
+            num_clicks=num_clicks,
+            click_type=click_type,
+            largest_first=largest_first,
+            multi_click=multi_click,
+            bbox_first=bbox_first,
+            box_jitter=box_jitter,
+            cut_gradient=cut_gradient,
+        )
+        if bbox_first and box_prompts is False:
+            raise ValueError("bbox_first needs box_prompts=True, got box_prompts=False")
+        overrides: dict[str, Any] = {} if model_cfg is None else {"model_cfg": model_cfg}
+        self.model: Sam3D = build_model(  # type: ignore[assignment]
+            model_type,
+            image_size=img_size,
+            mask_stride=mask_stride,
+            box_prompts=True if bbox_first else box_prompts,
+            published_quirks=published_quirks,
+            checkpoint_upscaling=checkpoint_upscaling,
+            **overrides,
+        )
+        # The checkpoint shall tell what was built, not what was asked for.
+        self.hparams["box_prompts"] = len(self.model.prompt_encoder.point_embeddings) == 4
+        self.frozen = self.model.freeze_unreachable(
+            boxes=bbox_first, mask_always_given=True, multimask=False, iou=iou_loss_weight > 0
+        )
+        self.mask_loss = MaskLoss()
+        self.results = ResultCollector()
+        self._is_fresh = True  # until weights are read or trained
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run."""
+        return Path(self.hparams["work_dir"]) / self.hparams["task_name"]
+
+    def on_fit_start(self) -> None:
+        """Read the initial weights, unless a run is resumed."""
+        self._read_initial_weights()
+
+    def on_validation_start(self) -> None:
+        """Read the weights to validate, unless training or ckpt_path brought them."""
+        self._read_initial_weights()
+
+    def on_test_start(self) -> None:
+        """Read the weights to test, unless training or ckpt_path brought them."""
+        self.results = ResultCollector()
+        self._read_initial_weights()
+
+    def on_predict_start(self) -> None:
+        """Read the weights to predict with, unless training or ckpt_path brought them."""
+        self._read_initial_weights()
+
+    def _read_initial_weights(self) -> None:
+        """Fill the network once; by now Lightning has restored what ckpt_path names."""
+        is_fresh, self._is_fresh = self._is_fresh, False
+        if not is_fresh or self.trainer.ckpt_path:
+            return
+        paths = [self.hparams["pretrained_weights"], self.hparams["checkpoint"]]
+        for path in filter(None, paths):
+            logger.info("%s: %s", path, load_weights(self.model, path))
+        if not any(paths) and self.trainer.is_global_zero:
+            logger.warning("no checkpoint given: the network starts from random weights")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW over the trainable parameters and its schedule per optimizer step."""
+        options = self.hparams
+        groups = parameter_groups(
+            self.model, lr=options["lr"], weight_decay=options["weight_decay"]
+        )
+        optimizer = torch.optim.AdamW(groups)
+        scheduler = build_scheduler(
+            optimizer,
+            schedule=options["lr_scheduler"],
+            step_size=options["step_size"],
+            gamma=options["gamma"],
+            warmup_steps=options["warmup_steps"],
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Play one session per crop and return the loss, averaged over the rounds."""
+        key = self._random_key("train", batch_idx)
+        mask_only_round = None
+        choices = self.interaction.mask_only_choices
+        if self.hparams["mask_only_rounds"] and choices:
+            mask_only_round = int(np.random.default_rng(key).choice(choices))
+        losses, scores = [], []
+        for answer in self._play(batch, key, mask_only_round):
+            losses.append(self._loss(answer, batch["label"]))
+            scores.append(batch_dice(answer.logits.detach(), batch["label"]).mean())
+        loss = torch.stack(losses).mean()
+        self._log_session("train", loss.detach(), scores, batch_size=len(batch["label"]))
+        self.log("train/loss_step", loss.detach(), batch_size=len(batch["label"]))
+        return loss
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Play the same session every time and score its rounds."""
+        first = last = None
+        losses, scores = [], []
+        for answer in self._play(batch, self._random_key("val", batch_idx)):
+            losses.append(self._loss(answer, batch["label"]))
+            scores.append(batch_dice(answer.logits, batch["label"]).mean())
+            first, last = first or answer, answer
+        loss = torch.stack(losses).mean()
+        self._log_session("val", loss, scores, batch_size=len(batch["label"]))
+        if batch_idx in self.hparams["logging_batches_idx"] and first and last:
+            self._log_picture(batch, [first, last], name=f"val_batch{batch_idx}")
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Run the interactive protocol on a batch and keep its scores."""
+        rounds, _ = self._run_protocol(batch, self._random_key("test", batch_idx))
+        num_drawn = len(self.results)
+        self.results.add(batch, rounds, find_records(batch, self.trainer.test_dataloaders))
+        self.log_dict(
+            {f"test/dice_click_{entry.clicks}": entry.dice.mean() for entry in rounds},
+            batch_size=len(batch["label"]),
+            sync_dist=True,
+        )
+        if self.trainer.is_global_zero:
+            for item in range(min(self.hparams["test_pictures"] - num_drawn, len(batch["label"]))):
+                name = "_".join(batch[key][item] for key in ("dataset", "class", "case"))
+                draw_item(self.run_dir / "test" / f"{name}.png", batch, rounds, item=item)
+
+    def on_test_epoch_end(self) -> None:
+        """Write the report of all processes' cases and show the table."""
+        results = self.results.gather()
+        if not self.trainer.is_global_zero:
+            return
+        protocol = {
+            "clicks": self.hparams["eval_clicks"],
+            "click_rule": self.hparams["eval_click_type"],
+            "crop": "the data's validation crop, around the object: an oracle",
+            "checkpoint": str(self.trainer.ckpt_path or self.hparams["checkpoint"]),
+            "hyper_parameters": dict(self.hparams),
+        }
+        paths = write_report(self.run_dir / "test" / "results", results, protocol=protocol)
+        Console().print(results_table(results))
+        logger.info("results are in %s and %s", *paths)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Run the interactive protocol; return the last logits (B, 1, S, S, S) and their names."""
+        _, logits = self._run_protocol(batch, self._random_key("predict", batch_idx))
+        records = find_records(batch, self.trainer.predict_dataloaders)
+        return {
+            "logits": logits.float().cpu(),
+            "affine": batch["affine"].cpu(),
+            "dataset": batch["dataset"],
+            "class": batch["class"],
+            "case": batch["case"],
+            "image": [str(record.image) for record in records],
+        }
+
+    def _random_key(self, stage: str, batch_idx: int) -> list[int]:
+        """Name a batch by numbers, so that its clicks depend on nothing that happened before."""
+        epoch = self.current_epoch if stage == "train" else 0
+        return [self.hparams["seed"], STAGES.index(stage), epoch, batch_idx, self.global_rank]
+
+    def _generator(self, key: Sequence[int]) -> torch.Generator:
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _play(
+        self, batch: Mapping[str, Any], key: Sequence[int], mask_only_round: int | None = None
+    ) -> Iterator[Answer]:
+        return self.interaction.run(
+            self.model,
+            self.model.image_encoder(batch["image"]),
+            batch["label"] > 0,
+            largest=batch["largest"],
+            generator=self._generator(key),
+            mask_only_round=mask_only_round,
+        )
+
+    def _run_protocol(
+        self, batch: Mapping[str, Any], key: Sequence[int]
+    ) -> tuple[list[Round], Tensor]:
+        predictor = CropPredictor(
+            self.model,
+            self.model.image_encoder(batch["image"]),
+            multi_click=self.interaction.multi_click,
+        )
+        rounds = run_clicks(
+            predictor,
+            batch["label"] > 0,
+            num_clicks=self.hparams["eval_clicks"],
+            method=self.hparams["eval_click_type"],
+            generator=self._generator(key),
+        )
+        assert predictor.logits is not None  # there is at least one round
+        return rounds, predictor.logits
+
+    def _loss(self, answer: Answer, label: Tensor) -> Tensor:
+        loss = self.mask_loss(answer.logits, label)
+        weight = self.hparams["iou_loss_weight"]
+        return loss + weight * iou_loss(answer.iou, answer.logits, label) if weight else loss
+
+    def _log_session(
+        self, stage: str, loss: Tensor, scores: Sequence[Tensor], *, batch_size: int
+    ) -> None:
+        values = {f"{stage}/dice_click_{n}": score for n, score in enumerate(scores, 1)}
+        common: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log_dict(values, batch_size=batch_size, **common)
+        summary = {f"{stage}/loss": loss, f"{stage}/dice": torch.stack(list(scores)).mean()}
+        # In Lightning's progress bar a metric of a training step makes the host wait in every step.
+        self.log_dict(summary, batch_size=batch_size, prog_bar=stage == "val", **common)
+
+    def _log_picture(
+        self, batch: Mapping[str, Any], answers: Sequence[Answer], *, name: str
+    ) -> None:
+        """Draw the first item after its first and last round for the loggers."""
+        if self.trainer.sanity_checking or not self.trainer.is_global_zero:
+            return
+        rounds = [
+            Round(a.prompts, a.logits > 0, batch_dice(a.logits, batch["label"]), seconds=0.0)
+            for a in answers
+        ]
+        log_picture(
+            self.trainer.loggers,
+            lambda path: draw_item(path, batch, rounds, item=0),
+            name=name,
+            step=self.trainer.global_step,
+        )

@@ -1,0 +1,129 @@
+"""Every shipped recipe is a whole run: it parses, names known things, and trains."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+import yaml
+
+from neurosam3d.cli import run
+from neurosam3d.models import list_models
+from utils.data_list import POSSIBLE_DATASETS
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RECIPES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+
+
+def small_run(recipe: str, tree: Path, work_dir: Path) -> list[str]:
+    """Return the command line of a two-step run of a recipe on toy data with a tiny network."""
+    return [
+        "fit",
+        f"--config={recipe}",
+        f"--data.data_dir={tree}",
+        "--data.training_sets=[Toy_Tr]",
+        "--data.validation_sets=[Toy_Val]",
+        "--data.img_size=32",
+        "--data.spacing=[2.0, 2.0, 2.5]",
+        "--data.num_workers=0",
+        "--data.batch_size=3",
+        f"--data.cache_dir={work_dir / 'cache'}",
+        "--model.model_type=vit_tiny",
+        "--model.checkpoint=null",
+        "--model.num_clicks=2",
+        f"--model.work_dir={work_dir}",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=1",
+        "--trainer.max_steps=2",
+        "--trainer.check_val_every_n_epoch=1",
+        "--trainer.accumulate_grad_batches=1",
+        "--trainer.log_every_n_steps=1",
+    ]
+
+
+@pytest.fixture
+def _quiet_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep a run's process-wide settings inside the test."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    precision = torch.get_float32_matmul_precision()
+    yield
+    wandb.finish()
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.usefixtures("_quiet_process")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_trains_and_leaves_everything_behind(
+    recipe: str, prepared_tree: Path, tmp_path: Path
+) -> None:
+    cli = run(small_run(recipe, prepared_tree, tmp_path))
+
+    run_dir = tmp_path / cli.model.hparams["task_name"]
+    checkpoints = {path.name for path in (run_dir / "checkpoints").iterdir()}
+    assert cli.trainer.global_step == 2
+    assert {"config.yaml", "last.ckpt"} <= checkpoints
+    assert any(name.startswith("best_val_dice") for name in checkpoints)
+    assert list(run_dir.glob("tensorboard/*/events*"))
+    (table,) = run_dir.glob("csv/*/metrics.csv")
+    with table.open(encoding="utf-8") as file:
+        columns = set(next(csv.reader(file)))
+    assert {"train/loss", "val/loss", "val/dice", "speed/samples_per_second"} <= columns
+    assert any(column.startswith("lr-") for column in columns)
+
+
+def read(recipe: str) -> dict[str, Any]:
+    return yaml.safe_load((CONFIGS / recipe).read_text(encoding="utf-8"))
+
+
+def class_names(blocks: list[dict[str, Any]]) -> list[str]:
+    return [block["class_path"].rpartition(".")[2] for block in blocks]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_names_known_sets_and_networks(recipe: str) -> None:
+    content = read(recipe)
+    data, model = content["data"], content["model"]
+    assert {*data["training_sets"], *data["validation_sets"]} <= set(POSSIBLE_DATASETS)
+    assert model["model_type"] in list_models()
+    assert model["task_name"] == recipe.removesuffix(".yaml")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_resumes_logs_and_samples_as_all_do(recipe: str) -> None:
+    trainer = read(recipe)["trainer"]
+    callbacks, loggers = class_names(trainer["callbacks"]), class_names(trainer["logger"])
+    assert {"ResumeState", "ThroughputMonitor", "LearningRateMonitor"} <= set(callbacks)
+    assert {"CSVLogger", "TensorBoardLogger"} <= set(loggers)
+    assert trainer["use_distributed_sampler"] is False
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "demo.yaml"])
+def test_recipe_keeps_the_best_of_four_measures(recipe: str) -> None:
+    callbacks = read(recipe)["trainer"]["callbacks"]
+    options = [c["init_args"] for c in callbacks if c["class_path"].endswith("ModelCheckpoint")]
+    modes = {option["monitor"]: option["mode"] for option in options}
+    assert modes == {"val/dice": "max", "val/loss": "min", "train/dice": "max", "train/loss": "min"}
+
+
+def test_all_holds_the_documented_sets() -> None:
+    data = read("all.yaml")["data"]
+    assert len(data["training_sets"]) == 18
+    assert data["validation_sets"] == [
+        "AMOS_Val",
+        "BRATS_Tr",
+        "ONDRI_Val",
+        "ProstateMRI_Ts",
+        "WORD_Val",
+    ]
+
+
+def test_sam_med3d_feeds_the_published_weights_as_they_were_trained() -> None:
+    content = read("sam_med3d.yaml")
+    fed = {key: content["data"][key] for key in ("img_size", "spacing", "intensity")}
+    assert fed == {"img_size": 128, "spacing": [1.5, 1.5, 1.5], "intensity": "sam_med3d"}
+    network = {key: content["model"][key] for key in ("model_type", "mask_stride", "lr")}
+    assert network == {"model_type": "vit_b_ori", "mask_stride": 4, "lr": 8e-5}
+    assert content["model"]["published_quirks"] is True

@@ -1,0 +1,184 @@
+"""Who may import whom: the rooms of the package, kept by reading every import with `ast`."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "neurosam3d"
+LAZY = {"matplotlib", "wandb", "tensorboard"}  # heavy and optional: only inside functions
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the modules of a room may import besides each other and the standard library."""
+
+    rooms: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+
+ARRAYS = ("torch", "numpy", "scipy", "edt", "cc3d")
+
+# A module belongs to the room with the longest name that begins its own.
+ROOMS = {
+    "version": Room(),
+    "volume_io": Room(packages=("numpy", "nibabel", "SimpleITK")),
+    "volume": Room(("volume_io",), ("torch", "numpy", "nibabel", "SimpleITK")),
+    "intensity": Room(packages=("torch", "numpy")),
+    "models": Room(packages=("torch",)),
+    "checkpoint_io": Room(packages=("torch", "numpy", "safetensors")),
+    "checkpoints": Room(("checkpoint_io", "models"), ("torch",)),
+    "prompts": Room(packages=ARRAYS),
+    "data": Room(
+        ("volume", "intensity", "prompts.components"),
+        ("torch", "numpy", "torchio", "nibabel", "rich"),
+    ),
+    "data.datamodule": Room(("data", "volume", "intensity"), ("torch", "lightning")),
+    "evaluation.surface": Room(packages=ARRAYS),
+    "evaluation.metrics": Room(("evaluation.surface",), ARRAYS),
+    "evaluation": Room(
+        ("evaluation.metrics", "prompts", "volume"), ("torch", "numpy", "matplotlib", "rich")
+    ),
+    "training.losses": Room(packages=(*ARRAYS, "monai")),
+    "training": Room(
+        (
+            "training.losses",
+            "models",
+            "checkpoints",
+            "prompts",
+            "intensity",
+            "evaluation",
+            "volume",
+        ),
+        ("torch", "numpy", "lightning", "rich", "matplotlib"),
+    ),
+    "recipes": Room(packages=("yaml",)),
+    "mistakes": Room(packages=("lightning", "omegaconf")),
+    "checks": Room(("data",), ("torch",)),
+    "cli": Room(
+        ("data", "training", "recipes", "mistakes", "checks"),
+        ("torch", "lightning", "jsonargparse"),
+    ),
+    "__main__": Room(("cli",)),
+    "__init__": Room(("version", "volume", "models", "checkpoints")),
+}
+
+
+def list_modules() -> dict[str, Path]:
+    """Return every module below the package: dotted name without the package's -> file."""
+    modules = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if len(parts) > 1 and parts[-1] == "__init__":
+            parts = parts[:-1]
+        modules[".".join(parts)] = path
+    return modules
+
+
+MODULES = list_modules()
+
+
+def room_of(module: str) -> str | None:
+    """Return the room of a module, given without the package's name."""
+    found = [room for room in ROOMS if f"{module}.".startswith(f"{room}.")]
+    return max(found, key=len, default=None)
+
+
+def imports_of(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield what is imported, as a dotted name, and the statement that does it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                is_module = name.removeprefix("neurosam3d.") in MODULES
+                yield name if is_module else str(node.module), node
+
+
+def deferred_statements(tree: ast.Module) -> set[ast.stmt]:
+    """Return the imports that do not run with the module: in functions, or for type checkers."""
+    deferred: set[ast.stmt] = set()
+    for node in ast.walk(tree):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if is_function or for_types:
+            deferred.update(n for n in ast.walk(node) if isinstance(n, ast.stmt))
+    return deferred
+
+
+def find_violations(module: str, source: str) -> list[str]:
+    """Say what a module's source does against the rules of its room."""
+    name = room_of(module)
+    assert name is not None
+    room, tree, problems = ROOMS[name], ast.parse(source), []
+    deferred = deferred_statements(tree)
+    for target, statement in imports_of(tree):
+        package, _, inner = target.partition(".")
+        if package == "neurosam3d":
+            own = room_of(inner) == name
+            allowed = any(f"{inner}.".startswith(f"{other}.") for other in room.rooms)
+            if not own and not allowed:
+                problems.append(f"imports {target}")
+        elif package not in room.packages and package not in sys.stdlib_module_names:
+            problems.append(f"imports {target}")
+        if package in LAZY and statement not in deferred:
+            problems.append(f"imports {package} when it is loaded")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level > 0:
+            problems.append("imports relatively")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
+            problems.append("prints")
+    return problems
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_keeps_to_its_room(module: str) -> None:
+    assert find_violations(module, MODULES[module].read_text(encoding="utf-8")) == []
+
+
+def test_every_module_has_a_room_and_every_room_a_module() -> None:
+    assert [module for module in MODULES if room_of(module) is None] == []
+    assert {room_of(module) for module in MODULES} == set(ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "problem"),
+    [
+        ("models.vit3d", "import numpy", "imports numpy"),
+        ("models.vit3d", "def f():\n    import lightning", "imports lightning"),
+        ("models.vit3d", "from neurosam3d.volume import Volume", "imports neurosam3d.volume"),
+        ("models.vit3d", "from neurosam3d import volume", "imports neurosam3d.volume"),
+        ("data.dataset", "import lightning.pytorch", "imports lightning.pytorch"),
+        ("data.dataset", "import neurosam3d.data.datamodule", "imports neurosam3d.data.datamodule"),
+        (
+            "data.index",
+            "from neurosam3d.prompts.clicks import x",
+            "imports neurosam3d.prompts.clicks",
+        ),
+        ("training.optim", "import neurosam3d.data.index", "imports neurosam3d.data.index"),
+        ("cli", "from utils.data_list import POSSIBLE_DATASETS", "imports utils.data_list"),
+        ("evaluation.plots", "import matplotlib", "imports matplotlib when it is loaded"),
+        ("volume", "from . import intensity", "imports relatively"),
+        ("volume", "def f():\n    print(1)", "prints"),
+    ],
+)
+def test_a_breach_is_found(module: str, source: str, problem: str) -> None:
+    assert find_violations(module, source) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("data.index", "from neurosam3d.prompts.components import largest_component"),
+        ("data.datamodule", "import lightning.pytorch, neurosam3d.data.index"),
+        ("evaluation.plots", "def f():\n    import matplotlib"),
+        ("volume", "import os, torch\nfrom neurosam3d.volume_io import read"),
+    ],
+)
+def test_an_allowed_import_passes(module: str, source: str) -> None:
+    assert find_violations(module, source) == []
