@@ -27,7 +27,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from neurosam3d.checks import check_same_network, check_set_names, go_offline_without_account
 from neurosam3d.data.datamodule import NeuroSamDataModule
-from neurosam3d.data.tree import replacing
+from neurosam3d.files import replacing
 from neurosam3d.mistakes import describe_mistake
 from neurosam3d.recipes import VERBS, arrange, read_task
 from neurosam3d.training.promptable import NeuroSamModel

@@ -8,8 +8,6 @@ Shapes: C channels (time points, echoes, vector components); D H W the file's ax
 """
 
 import logging
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +15,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+
+from neurosam3d.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -81,17 +81,13 @@ def write_array(array: np.ndarray, path: Path, *, affine: np.ndarray, like: Path
         raise ValueError(f"volumes are written as {', '.join(WRITABLE)}, got {path}")
     if array.dtype == bool:
         array = array.astype(np.uint8)  # no format has a type of one bit
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The writers choose the format by the name, so the temporary file keeps it, in a hidden folder.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        temporary = Path(folder) / path.name
+    with replacing(path) as temporary:
         if suffix in (".nii", ".nii.gz"):
             _write_nifti(array, temporary, affine, like)
         elif suffix in (".mgz", ".mgh"):
             _write_mgh(array, temporary, affine)
         else:
             _write_itk(array, temporary, affine)
-        os.replace(temporary, path)
 
 
 def _suffix(path: Path) -> str:

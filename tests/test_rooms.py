@@ -25,7 +25,8 @@ ARRAYS = ("torch", "numpy", "scipy", "edt", "cc3d")
 # A module belongs to the room with the longest name that begins its own.
 ROOMS = {
     "version": Room(),
-    "volume_io": Room(packages=("numpy", "nibabel", "SimpleITK")),
+    "files": Room(),
+    "volume_io": Room(("files",), ("numpy", "nibabel", "SimpleITK")),
     "volume": Room(("volume_io",), ("torch", "numpy", "nibabel", "SimpleITK")),
     "intensity": Room(packages=("torch", "numpy")),
     "models": Room(packages=("torch",)),
@@ -33,19 +34,21 @@ ROOMS = {
     "checkpoints": Room(("checkpoint_io", "models"), ("torch",)),
     "prompts": Room(packages=ARRAYS),
     "data": Room(
-        ("volume", "intensity", "prompts.components"),
+        ("files", "volume", "intensity", "prompts.components"),
         ("torch", "numpy", "torchio", "nibabel", "rich"),
     ),
     "data.datamodule": Room(("data", "volume", "intensity"), ("torch", "lightning")),
     "evaluation.surface": Room(packages=ARRAYS),
     "evaluation.metrics": Room(("evaluation.surface",), ARRAYS),
     "evaluation": Room(
-        ("evaluation.metrics", "prompts", "volume"), ("torch", "numpy", "matplotlib", "rich")
+        ("files", "evaluation.metrics", "prompts", "volume"),
+        ("torch", "numpy", "matplotlib", "rich"),
     ),
     "training.losses": Room(packages=(*ARRAYS, "monai")),
     "training": Room(
         (
             "training.losses",
+            "files",
             "models",
             "checkpoints",
             "prompts",
@@ -59,7 +62,7 @@ ROOMS = {
     "mistakes": Room(packages=("lightning", "omegaconf")),
     "checks": Room(("data",), ("torch",)),
     "cli": Room(
-        ("data", "training", "recipes", "mistakes", "checks"),
+        ("files", "data", "training", "recipes", "mistakes", "checks"),
         ("torch", "lightning", "jsonargparse"),
     ),
     "__main__": Room(("cli",)),

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from neurosam3d.data.index import Case
-from neurosam3d.data.tree import SUFFIX, read_json, replacing, write_json
+from neurosam3d.data.tree import SUFFIX, read_json, write_json
+from neurosam3d.files import replacing
 from neurosam3d.intensity import INTENSITY_PRESETS, prepare_volume
 from neurosam3d.volume import (
     Mode,

@@ -1,4 +1,4 @@
-"""Where each thing lies in a tree of prepared data, and how a file gets there whole.
+"""Where each thing lies in a tree of prepared data.
 
 No other file joins these paths:
 
@@ -11,13 +11,12 @@ SET is Tr (training), Val (validation) or Ts (testing). A set is named `<NAME>_<
 """
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from neurosam3d.files import replacing
 
 SETS = ("Tr", "Val", "Ts")
 DEFAULT_ROOT = Path("data_fixed/medical_preprocessed")
@@ -60,7 +59,7 @@ class Tree:
     def list_sets(self) -> list[str]:
         """Name every set that has an index, in alphabetical order."""
         stems = (path.stem for path in self.root.glob("*_*.json"))
-        return sorted(stem for stem in stems if stem.rpartition("_")[2] in SETS)
+        return sorted(stem for stem in stems if stem.rpartition("_")[2] in SETS and stem[0] != ".")
 
     def list_datasets(self) -> list[str]:
         """Name every dataset that has a list of raw files, in alphabetical order."""
@@ -103,18 +102,6 @@ def folder_name(class_name: str) -> str:
     if not folder.strip("._"):
         raise ValueError(f"a class needs a name with letters or digits, got {class_name!r}")
     return folder.lstrip(".")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Hand out a temporary path beside `path` and move it there once the block succeeded."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from neurosam3d.evaluation.files import whole_file
 from neurosam3d.evaluation.protocol import Round
 from neurosam3d.evaluation.scene import Answer, Scene, arrange_scene
+from neurosam3d.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +104,7 @@ def plot_case(
         for panel, view in zip(panels, VIEWS, strict=True):
             _draw_panel(panel, scene, answer, view)
     figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=5, frameon=False)
-    with whole_file(path) as partial:
+    with replacing(path) as partial:
         figure.savefig(partial, format="png")
     return path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from neurosam3d.evaluation.files import whole_file
+from neurosam3d.files import replacing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,7 +109,7 @@ def write_report(
     }
     text = json.dumps(_infinite_as_text(report), indent=1, ensure_ascii=False, allow_nan=False)
     for file, content in ((json_path, text + "\n"), (csv_path, _csv_text(cases))):
-        with whole_file(file) as partial:
+        with replacing(file) as partial:
             partial.write_text(content, encoding="utf-8")
     return json_path, csv_path
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from neurosam3d.evaluation.files import whole_file
 from neurosam3d.evaluation.plots import plot_case
 from neurosam3d.evaluation.protocol import Round
+from neurosam3d.files import replacing
 
 
 def draw_item(path: Path, batch: Mapping[str, Any], rounds: Sequence[Round], *, item: int) -> None:
@@ -67,5 +67,5 @@ def _give(taker: CSVLogger | TensorBoardLogger | WandbLogger, path: Path, step: 
         taker.experiment.add_image(f"pictures/{path.stem}", pixels, step, dataformats="HWC")
     else:
         target = Path(taker.log_dir) / "pictures" / f"{path.stem}_step{step:07d}.png"
-        with whole_file(target) as partial:
+        with replacing(target) as partial:
             shutil.copyfile(path, partial)

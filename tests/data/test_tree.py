@@ -1,4 +1,4 @@
-"""Paths of the prepared tree, names that can be folders, and writing files whole."""
+"""Paths of the prepared tree, and names that can be folders."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from neurosam3d.data.tree import (
     check_name,
     folder_name,
     read_json,
-    replacing,
     split_set_name,
     write_json,
 )
@@ -75,22 +74,6 @@ def test_list_sets_names_the_indexes_only(tmp_path: Path) -> None:
     assert tree.list_sets() == ["A_Val", "B_Tr"]
     assert tree.list_datasets() == ["A"]
     assert Tree(tmp_path / "missing").list_sets() == []
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "folder/file.txt"
-    with replacing(path) as temporary:
-        temporary.write_text("old")
-
-    def fail_half_way() -> None:
-        with replacing(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("disk")
-
-    with pytest.raises(RuntimeError, match="disk"):
-        fail_half_way()
-    assert path.read_text() == "old"
-    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
 
 
 def test_json_round_trip_in_utf8(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from neurosam3d.data.index import Case
 from neurosam3d.data.prepare.listing import RawItem
-from neurosam3d.data.tree import SUFFIX, Tree, replacing
+from neurosam3d.data.tree import SUFFIX, Tree
+from neurosam3d.files import replacing
 from neurosam3d.volume import Grid, Volume, read_grid, read_volume, resample_to, write_volume
 
 # Label values further than this from an integer are no label values, e.g. probabilities.
