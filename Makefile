@@ -1,8 +1,8 @@
 # `make` alone prints what can be made.
 
 PYTHON ?= python3.11
-# Installed first and then pinned, so that nothing replaces it. A build without CUDA, for example:
-#   make setup TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+# Installed first and then pinned, so that nothing replaces it. From another index:
+#   make setup TORCH="torch==2.13.0 --index-url URL"
 TORCH ?= torch==2.13.0
 
 VENV := .venv

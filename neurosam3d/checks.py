@@ -36,15 +36,19 @@ def check_set_names(names: Iterable[str], possible: Iterable[str], *, data_dir: 
         data_dir: Root of the prepared tree.
 
     Raises:
-        ValueError: If a name is neither, with the closest known names.
+        ValueError: If a name is neither, with the closest known names, the sets found, and the
+            command that prepares one.
     """
-    known = sorted({*possible, *Tree(data_dir).list_sets()})
+    prepared = Tree(data_dir).list_sets()
+    known = sorted({*possible, *prepared})
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known) or ["none"]
             raise ValueError(
                 f"a set must be in POSSIBLE_DATASETS of utils/data_list.py or prepared under "
-                f"{data_dir}, got '{name}'; close names: {', '.join(close)}"
+                f"{data_dir}, got '{name}'; close names: {', '.join(close)}; "
+                f"found there: {', '.join(prepared) or 'none'}; prepare one with: "
+                f"python data.py -dt Tr --raw DIR --name NAME --out {data_dir}"
             )
 
 

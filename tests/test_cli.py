@@ -459,7 +459,7 @@ def test_a_process_ends_with_one_line_and_code_2(program: list[str]) -> None:
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert finished.returncode == 2
@@ -489,7 +489,7 @@ def test_the_slurm_script_hands_its_arguments_to_train(
         ["bash", str(REPOSITORY / "mytrain.sh"), *given],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert finished.stdout.splitlines() == [str(tmp_path), "some-python", "train.py", *received]
