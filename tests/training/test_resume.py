@@ -283,7 +283,9 @@ def test_killed_process_then_resume(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script, __file__, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    killed = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
+    killed = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step=4.ckpt", "step=8.ckpt"]
     whole, _ = fit()
