@@ -61,8 +61,9 @@ format: $(READY)  ## let ruff format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## measure the image encoder against a plain reading of its definition
+bench: $(READY)  ## measure the image encoder against a plain reading, and a training step
 	$(BIN)/python -m benchmarks.encoder
+	$(BIN)/python -m benchmarks.training_step
 
 clean:  ## remove .venv and caches; data_fixed and work_dir stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
