@@ -20,7 +20,8 @@
 #SBATCH --output=slurm-%j.out
 # Two minutes before the time is up SLURM signals the job. Lightning then saves the run as
 # hpc_ckpt_*.ckpt in trainer.default_root_dir and requeues the job, which goes on from that file by
-# itself: same step, same random state, same place in the data. Needs a cluster that allows requeues.
+# itself, with --ckpt_path last too. Needs a cluster that allows requeues. While the file is there, a
+# new run in that folder goes on from it as well: remove it, or take another task_name, to begin anew.
 #SBATCH --signal=SIGUSR1@120
 #SBATCH --requeue
 

@@ -23,6 +23,7 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from neurosam3d.checks import check_same_network, check_set_names, go_offline_without_account
@@ -93,6 +94,8 @@ class NeuroSamCLI(LightningCLI):
             datamodule_class,
             save_config_callback=KeepConfigs,
             save_config_kwargs={"save_to_log_dir": False},
+            # The DataModule's sampler already shares the samples out among the processes.
+            trainer_defaults={"use_distributed_sampler": False},
             seed_everything_default=2024,
             parser_kwargs={
                 "description": "Train, validate, test and predict with promptable 3-D networks.",
@@ -164,6 +167,15 @@ class NeuroSamCLI(LightningCLI):
         if "WandbLogger" in str(settings.trainer.logger):
             go_offline_without_account()
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the Trainer; what it refuses with an error of Python's own is a mistake, too."""
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:
+            raise MisconfigurationException(
+                f"the trainer refuses its arguments: {error}"
+            ) from error
+
     def after_instantiate_classes(self) -> None:
         """Turn the checkpoint's name into a file and check that it fits the recipe."""
         arguments = self.config_init[self.subcommand]
@@ -173,9 +185,15 @@ class NeuroSamCLI(LightningCLI):
             check_same_network(Path(arguments.ckpt_path), self.model.hparams)
 
     def _find_last_checkpoint(self) -> str | None:
-        """Return the newest last checkpoint of this run's folder; a first `fit` may have none."""
+        """Return the newest last checkpoint of this run's folder; a first `fit` may have none.
+
+        What Lightning saved when SLURM took the job away counts, too.
+        """
         folder = Path(getattr(self.trainer.checkpoint_callback, "dirpath", None) or ".")
-        found = sorted(folder.glob("last*.ckpt"), key=lambda path: path.stat().st_mtime)
+        taken_away = Path(self.trainer.default_root_dir).glob("hpc_ckpt_*.ckpt")
+        found = sorted(
+            [*folder.glob("last*.ckpt"), *taken_away], key=lambda path: path.stat().st_mtime
+        )
         if found:
             return str(found[-1])
         if self.subcommand != "fit":

@@ -13,14 +13,17 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent
 def describe_mistake(error: Exception) -> str | None:
     """Return one sentence if `error` tells of a user's mistake, nothing if it is a bug.
 
-    Mistakes are what the parser, OmegaConf and the Trainer refuse, and the ValueErrors and missing
-    files that this package itself raises, in a worker process of the DataLoader too.
+    Mistakes are what the parser, OmegaConf and the Trainer refuse, what the operating system says
+    of a file or folder, and the ValueErrors that this package itself raises, in a worker process of
+    the DataLoader too.
     """
     if isinstance(error, OmegaConfBaseException):
         reason = str(error).splitlines()[0]
         return f"{reason} (in {error.full_key})" if error.full_key else reason
     if isinstance(error, argparse.ArgumentError | MisconfigurationException):
         return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if not isinstance(error, ValueError | FileNotFoundError):
         return None
     origin, message = _origin_and_message(error)

@@ -106,8 +106,9 @@ class NeuroSamDataModule(pl.LightningDataModule):
 
         Raises:
             ValueError: If none are named, one is not prepared, or none of its objects is large
-                enough.
+                enough; or if the Trainer would share the samples out a second time.
         """
+        _refuse_second_sampler(self.trainer)
         fit = stage in ("fit", None)
         _require(self.training_sets, "training_sets", needed=fit)
         _require(self.validation_sets, "validation_sets", needed=stage not in ("fit", None))
@@ -201,6 +202,16 @@ class NeuroSamDataModule(pl.LightningDataModule):
 def _require(names: Sequence[str], argument: str, *, needed: bool) -> None:
     if needed and not names:
         raise ValueError(f"{argument} names at least one prepared set, got none")
+
+
+def _refuse_second_sampler(trainer: Any) -> None:
+    """Lightning's distributed sampler around ours would leave most samples out."""
+    connector = getattr(trainer, "_accelerator_connector", None)
+    if connector is not None and trainer.world_size > 1 and connector.use_distributed_sampler:
+        raise ValueError(
+            "with several processes the Trainer needs use_distributed_sampler=False, got True: "
+            "NeuroSamDataModule shares the samples out itself"
+        )
 
 
 def _warn_of_overlap(

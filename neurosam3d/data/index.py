@@ -96,10 +96,14 @@ def find_sets(root: Path | str, names: Sequence[str]) -> dict[str, list[Case]]:
 
 
 def _command(name: str, set_name: str, root: Path) -> str:
-    prepare = f"python data.py -dt {set_name} --datasets {name} --out {root}"
-    if set_name != "Val":
-        return prepare
-    return f"{prepare}, or python data.py --split val=0.2 --name {name} --out {root}"
+    """Say how a set comes about: by its class, from any raw folder, or by a split."""
+    ways = [
+        f"python data.py -dt {set_name} --datasets {name} --out {root}",
+        f"python data.py -dt {set_name} --raw DIR --name {name} --out {root}",
+    ]
+    if set_name == "Val":
+        ways.append(f"python data.py --split val=0.2 --name {name} --out {root}")
+    return ", or ".join(ways)
 
 
 def _to_entry(case: Case, folder: Path) -> dict[str, Any]:

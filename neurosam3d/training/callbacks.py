@@ -1,4 +1,4 @@
-"""Callbacks: speed and memory of a run, a progress bar that does not wait, masks on disk."""
+"""Callbacks: the last checkpoint, speed and memory, a progress bar that does not wait, masks."""
 
 import sys
 import time
@@ -8,11 +8,69 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter, Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    BasePredictionWriter,
+    Callback,
+    Checkpoint,
+    TQDMProgressBar,
+)
+from lightning.pytorch.trainer.states import TrainerFn
 
 from neurosam3d.volume import Volume, read_grid, restore, write_volume
 
 OUTSIDE_LOGIT = -10.0  # what the network would say far away from the object
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`, from which `--ckpt_path last` goes on.
+
+    It is written after every validation, every so many optimizer steps, and when training ends, in
+    mid-epoch too; the file appears whole or not at all.
+
+    Args:
+        dirpath: Folder of the checkpoints.
+        every_n_train_steps: Optimizer steps from one writing to the next.
+
+    Raises:
+        ValueError: If the number of steps is not positive.
+    """
+
+    def __init__(self, dirpath: str, every_n_train_steps: int = 500) -> None:
+        if every_n_train_steps < 1:
+            raise ValueError(f"every_n_train_steps is at least 1, got {every_n_train_steps}")
+        self.dirpath = dirpath
+        self.every_n_train_steps = every_n_train_steps
+        self._saved_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the weights at the start, which need no file, as saved."""
+        self._saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save if enough steps have been taken."""
+        if trainer.global_step >= self._saved_step + self.every_n_train_steps:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after a validation within training."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the steps since the last writing."""
+        if trainer.global_step > self._saved_step:
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._saved_step = trainer.global_step
+        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
 
 
 class ThroughputMonitor(Callback):

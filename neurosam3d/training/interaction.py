@@ -69,7 +69,7 @@ class Interaction:
     @property
     def mask_only_choices(self) -> range:
         """The rounds, from 0, that may go without a new click; none in a session of two."""
-        return range(FIRST_MASK_ONLY, min(LAST_MASK_ONLY + 1, self.num_clicks))
+        return range(FIRST_MASK_ONLY, min(LAST_MASK_ONLY + 1, self.num_clicks - 1))
 
     def run(
         self,

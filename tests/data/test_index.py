@@ -96,6 +96,7 @@ def test_find_sets_names_what_is_missing_what_is_there_and_the_command(tmp_path:
     assert "no index of A_Val, C_Ts in" in message
     assert "(found there: A_Tr)" in message
     assert f"python data.py -dt Val --datasets A --out {tmp_path}" in message
+    assert f"python data.py -dt Ts --raw DIR --name C --out {tmp_path}" in message
     assert f"python data.py --split val=0.2 --name A --out {tmp_path}" in message
     assert f"python data.py -dt Ts --datasets C --out {tmp_path}" in message
 

@@ -141,9 +141,9 @@ def test_mask_only_round_has_neither_point_nor_box() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_clicks", "choices"), [(1, []), (2, []), (3, [2]), (11, [2, 3, 4, 5, 6, 7, 8])]
+    ("num_clicks", "choices"), [(1, []), (2, []), (3, []), (4, [2]), (11, [2, 3, 4, 5, 6, 7, 8])]
 )
-def test_mask_only_round_is_never_out_of_range(num_clicks: int, choices: list[int]) -> None:
+def test_mask_only_round_is_never_the_last(num_clicks: int, choices: list[int]) -> None:
     assert list(Interaction(num_clicks=num_clicks).mask_only_choices) == choices
 
 

@@ -14,12 +14,13 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from neurosam3d.data.sampler import LazyLoader, ResumableSampler, SampleKey
+from neurosam3d.training.callbacks import LastCheckpoint
 from neurosam3d.training.resume import ResumeState, random_state, restore_random_state
 
 NUM_SAMPLES, BATCH_SIZE = 13, 2  # 7 batches, the last of one sample
@@ -135,7 +136,7 @@ def fit(
         callbacks=[*callbacks, ResumeState()],
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=any(isinstance(one, ModelCheckpoint) for one in callbacks),
+        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -351,3 +352,30 @@ def test_random_state_round_trip() -> None:
     first = [draw(), draw()]
     restore_random_state(state)
     assert [draw(), draw()] == first
+
+
+@pytest.mark.parametrize(
+    ("every", "options", "steps"),
+    [
+        (2, {"max_steps": 5}, [2, 4, 5]),
+        (100, {"max_steps": 5, "check_val_every_n_epoch": None, "val_check_interval": 3}, [3, 5]),
+        (100, {"max_steps": 5, "val_check_interval": 1.0}, [5]),
+    ],
+)
+def test_last_checkpoint_holds_the_last_step(
+    tmp_path: Path, every: int, options: dict[str, Any], steps: list[int]
+) -> None:
+    whole, _ = fit(trainer_options={**options, "max_steps": 9})
+    last, saved = LastCheckpoint(str(tmp_path), every), []
+    write = last._save
+
+    def note(trainer: pl.Trainer) -> None:
+        saved.append(trainer.global_step)
+        write(trainer)
+
+    last._save = note  # type: ignore[method-assign]
+    begun, _ = fit(last, trainer_options={"limit_val_batches": 0 if every == 2 else 1.0, **options})
+    assert saved == steps
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    rest, _ = fit(resume=tmp_path / "last.ckpt", seed=9, trainer_options=options | {"max_steps": 9})
+    assert begun + rest == whole

@@ -190,7 +190,8 @@ def read_listing(tree: Tree, name: str) -> Listing:
         known = ", ".join(tree.list_datasets()) or "none"
         raise ValueError(
             f"no {path} (datasets listed in {tree.root}: {known}); write it with: "
-            f"python utils/prepare_json_data.py {name} --out {tree.root}"
+            f"python utils/prepare_json_data.py {name} --out {tree.root}, or prepare a raw folder "
+            f"without a class: python data.py -dt Tr --raw DIR --name {name} --out {tree.root}"
         )
     return Listing.from_json(read_json(path), source=str(path), folder=path.parent)
 
