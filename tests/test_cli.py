@@ -43,7 +43,6 @@ trainer:
   log_every_n_steps: 1
   enable_progress_bar: false
   enable_model_summary: false
-  use_distributed_sampler: false
   default_root_dir: ${{model.work_dir}}/${{model.task_name}}
   logger: false
   callbacks:
@@ -260,6 +259,18 @@ def test_last_is_the_newest_checkpoint_of_the_run(toy: Path, trained: Path) -> N
     assert list((trained / "test").glob("*.png"))
 
 
+def test_what_slurm_cut_short_counts_as_last(toy: Path, trained: Path) -> None:
+    cut_short = trained / "hpc_ckpt_1.ckpt"
+    cut_short.write_bytes((trained / "checkpoints" / "last.ckpt").read_bytes())
+    os.utime(trained / "checkpoints" / "last.ckpt", (1, 1))
+    finished = run(["test", f"--config={toy}", "--ckpt_path=last"])
+    assert finished.trainer.ckpt_path == str(cut_short)
+
+
+def test_samples_are_not_shared_out_twice(parse: Callable, toy: Path) -> None:
+    assert parse(["fit", f"--config={toy}"]).trainer.use_distributed_sampler is False
+
+
 def test_a_first_fit_may_ask_for_the_last_checkpoint(toy: Path) -> None:
     finished = run(["fit", f"--config={toy}", "--ckpt_path=last", "--model.lr=0"])
     assert (finished.trainer.global_step, finished.trainer.ckpt_path) == (2, None)
@@ -296,6 +307,10 @@ def test_predict_writes_masks_and_keeps_none_in_memory(toy: Path, trained: Path)
         (["fit", "--config={toy}", "--ckpt_path={toy}"], "must be a checkpoint that fit wrote"),
         (["test", "--config={toy}", "--ckpt_path=last"], "--ckpt_path last needs a last.ckpt in"),
         (["fit", "--config={toy}", "--trainer.devices=0"], "devices"),
+        (["fit", "--config={toy}", "--trainer.strategy=foo"], "foo"),
+        (["fit", "--config={toy}", "--trainer.devices=abc"], "the trainer refuses its arguments"),
+        (["fit", "--config={toy}", "--model.work_dir={toy}/runs"], "Not a directory: "),
+        (["fit", "--config={toy}", "--data.cache_dir={toy}/cache"], "Not a directory: "),
         (["test"], "validation_sets names at least one prepared set"),
     ],
 )

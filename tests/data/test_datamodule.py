@@ -116,6 +116,17 @@ def test_processes_share_the_samples(toy_tree):
     assert shares(toy_tree, "test", ranks) == [[0, 2], [1, 0]]  # three cases, filled up
 
 
+def test_a_second_distributed_sampler_is_refused(toy_tree):
+    data = make_data(toy_tree)
+    data.trainer = SimpleNamespace(
+        world_size=2,
+        global_rank=0,
+        _accelerator_connector=SimpleNamespace(use_distributed_sampler=True),
+    )
+    with pytest.raises(ValueError, match="use_distributed_sampler=False, got True"):
+        data.setup("fit")
+
+
 def test_without_a_trainer_the_process_group_counts(toy_tree, monkeypatch):
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)

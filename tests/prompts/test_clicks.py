@@ -151,3 +151,19 @@ def test_wrong_arguments_are_named() -> None:
         sample_clicks(truth, truth[..., 1:], method="random")
     with pytest.raises(ValueError, match="largest must have the truth's shape"):
         sample_clicks(truth, truth, method="largest", largest=truth[..., 1:])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["random", "largest"])
+def test_a_click_never_waits_for_the_device(method: str) -> None:
+    truth = torch.zeros(2, 1, 9, 14, 21, dtype=torch.bool, device="cuda")
+    truth[:, :, 2:6, 3:9, 4:11] = True
+    generator = torch.Generator("cuda").manual_seed(5)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _, labels = sample_clicks(
+            truth, torch.zeros_like(truth), method=method, generator=generator, largest=truth
+        )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert labels.tolist() == [[1], [1]]

@@ -32,3 +32,11 @@ def test_empty_mask_has_no_depth_and_wrong_shape_is_named() -> None:
     assert separable_distance(empty).sum() == 0
     with pytest.raises(ValueError, match=r"mask must be \(B, 1, D, H, W\), got \(3, 4, 5\)"):
         distance_transform(empty[0, 0])
+
+
+@pytest.mark.gpu
+def test_cuda_gives_what_the_cpu_gives() -> None:
+    mask = torch.rand(2, 1, 9, 14, 21, generator=torch.Generator().manual_seed(4)) > 0.2
+    on_device = distance_transform(mask.cuda())
+    assert on_device.device.type == "cuda"
+    torch.testing.assert_close(on_device.cpu(), distance_transform(mask))
