@@ -257,6 +257,29 @@ def resample_to(volume: Volume, grid: Grid, *, mode: Mode, fill: float = 0) -> V
     return Volume(result.to(kept) if mode == "nearest" else result, grid.affine)
 
 
+def splat_foreground(mask: Volume, grid: Grid) -> Volume:
+    """Mark the voxel of a grid nearest to the centre of each foreground voxel of a mask.
+
+    Nearest-neighbour sampling asks what lies at each new voxel and can miss a small or thin object
+    between them. This asks where each old voxel lies, so no object vanishes, though its size and
+    shape are not kept. Voxels outside the grid go to its border.
+
+    Args:
+        mask: (1, D, H, W), foreground above 0.
+        grid: Where to mark it.
+
+    Returns:
+        A uint8 mask on `grid`, empty only if `mask` is.
+    """
+    mapping = np.round(np.linalg.inv(grid.affine) @ mask.affine, 9)  # as in `resample_to`
+    voxels = (mask.data[0] > 0).nonzero().cpu().numpy()  # (N, 3)
+    index = np.floor(voxels @ mapping[:3, :3].T + mapping[:3, 3] + 0.5).astype(int)
+    d, h, w = np.clip(index, 0, np.subtract(grid.shape, 1)).T
+    result = torch.zeros((1, *grid.shape), dtype=torch.uint8, device=mask.data.device)
+    result[0, d, h, w] = 1
+    return Volume(result, grid.affine)
+
+
 def crop_or_pad(
     volume: Volume, shape: Sequence[int], *, center: Sequence[int] | None = None, fill: float = 0
 ) -> Volume:

@@ -13,6 +13,7 @@ from neurosam3d.volume import (
     resample,
     resample_to,
     restore,
+    splat_foreground,
     to_canonical,
 )
 
@@ -248,6 +249,32 @@ def test_resample_to_fills_outside_and_keeps_channels_apart():
     near = resample_to(volume, volume.grid, mode="linear").data
     assert (near[0] == 1).all()
     assert (near[1] == 2).all()
+
+
+def test_splatting_marks_the_voxels_nearest_to_the_foreground(affine):
+    torch.manual_seed(2)
+    mask = Volume((torch.rand(1, 7, 5, 9) > 0.9).to(torch.int16) * 300, affine)
+    grid = to_canonical(mask).grid.with_spacing((3.0, 3.5, 2.9))
+    grid = grid.window((-0.13, 0.07, 0.19), grid.shape)  # no voxel lies half-way between two
+    result = splat_foreground(mask, grid)
+    # By hand: the new voxel with the smallest distance to each old one, in new voxels.
+    points = world(mask.grid)[:, mask.data[0].numpy() > 0]  # (3, N)
+    index = np.linalg.inv(grid.affine) @ np.vstack([points, np.ones(points.shape[1])])
+    voxels = np.indices(grid.shape).reshape(3, -1)
+    distances = np.linalg.norm(voxels[:, :, None] - index[:3, None, :], axis=0)
+    expected = torch.zeros(int(np.prod(grid.shape)), dtype=torch.uint8)
+    expected[np.unique(distances.argmin(axis=0))] = 1
+    assert torch.equal(result.data, expected.view(1, *grid.shape))
+    assert result.grid.same_as(grid)
+
+
+def test_splatting_keeps_what_lies_outside_at_the_border():
+    mask = Volume(torch.zeros(1, 7, 5, 9), FLIPPED)
+    mask.data[0, 6, 0, 4] = 1
+    result = splat_foreground(mask, mask.grid.window((1, 2, 3), (3, 2, 4)))
+    assert result.data[0].nonzero().tolist() == [[2, 0, 1]]
+    mask.data.zero_()
+    assert not splat_foreground(mask, mask.grid).data.any()
 
 
 def test_crop_or_pad_puts_the_centre_at_half_the_shape():

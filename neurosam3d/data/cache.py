@@ -6,11 +6,12 @@ memory-mapped file. Without one every sample pays for its scan, except that the 
 image in a row share it.
 
 Entries are named by what they depend on: the file's path, time and size, and the options. So a
-file that changes is read anew. Nothing is ever deleted.
+file that changes is read anew. A damaged entry is made again; nothing is ever deleted.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,17 @@ from neurosam3d.volume import (
     read_grid,
     read_volume,
     resample,
+    splat_foreground,
     to_canonical,
 )
+
+logger = logging.getLogger(__name__)
 
 Entry = tuple[Volume, dict[str, Any]]  # voxels, and what else is known of them
 
 _FORMAT = 1  # counts up when entries of older versions must not be read
+# What loading a truncated or damaged entry raises: EOFError an empty file, TypeError other JSON.
+_DAMAGE = (ValueError, OSError, EOFError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,11 @@ class VolumeStore:
     def object_mask(self, case: Case) -> ObjectMask:
         """Return the label of a case on the grid of its prepared image.
 
+        An object that falls between the voxels of that grid is kept as the voxels nearest to it.
+
         Raises:
             ValueError: If the file cannot be read, does not lie on its image's grid, or has no
-                foreground left on the prepared grid.
+                foreground.
         """
 
         def prepare() -> Entry:
@@ -129,41 +137,41 @@ class VolumeStore:
         if not label.grid.same_as(read_grid(case.image)):
             raise ValueError(f"a label lies on its image's grid, got {case.label}: prepare it anew")
         mask = Volume((label.data > 0).to(torch.uint8), label.affine)
-        mask = self._to_working_grid(mask, mode="nearest")
         if not mask.data.any():
-            raise ValueError(
-                f"{case.label} has no voxel left at a spacing of {mask.spacing} mm; raise "
-                f"volume_threshold above its {case.volume_mm3:g} mm^3 or take a finer spacing"
-            )
-        start, stop = _bounding_box(mask.data[0].numpy())
+            raise ValueError(f"a label has foreground, {case.label} has none: prepare it anew")
+        on_grid = self._to_working_grid(mask, mode="nearest")
+        if not on_grid.data.any():  # smaller or thinner than a voxel, and between two of them
+            on_grid = splat_foreground(mask, on_grid.grid)
+        start, stop = _bounding_box(on_grid.data[0].numpy())
         d, h, w = (slice(a, b) for a, b in zip(start, stop, strict=True))
-        voxels = mask.data[:, d, h, w].contiguous()
+        voxels = on_grid.data[:, d, h, w].contiguous()
         place = {
             "start": start,
             "counts": voxels.sum(dim=(0, 2, 3)).tolist(),
             "center": _central_voxel(voxels[0].numpy()),
         }
-        return Volume(voxels, mask.grid.window(start, voxels.shape[1:]).affine), place
+        return Volume(voxels, on_grid.grid.window(start, voxels.shape[1:]).affine), place
 
     def _to_working_grid(self, volume: Volume, *, mode: Mode) -> Volume:
         volume = to_canonical(volume)
         return volume if self.spacing is None else resample(volume, self.spacing, mode=mode)
 
     def _cached(self, path: Path, stage: str, prepare: Callable[[], Entry]) -> Entry:
-        """Load the entry of a file, after making it if need be."""
+        """Load the entry of a file, after making it if it is missing or damaged."""
         assert self.cache_dir is not None
         entry = self.cache_dir / self._entry_name(path, stage)
         about = entry.with_suffix(".json")
-        if not about.is_file():
-            volume, place = prepare()
-            with replacing(entry) as temporary, temporary.open("wb") as file:
-                np.save(file, volume.data.numpy())
-            # The second file is written last, so its presence says that the entry is complete.
-            write_json(about, {**place, "affine": volume.affine.tolist()})
-        place = read_json(about)
-        # Mapped copy-on-write: PyTorch takes no read-only memory, and nothing writes to it anyway.
-        data = torch.from_numpy(np.load(entry, mmap_mode="c"))
-        return Volume(data, np.array(place["affine"])), place
+        if about.is_file():
+            try:
+                return _load(entry, about)
+            except _DAMAGE as error:
+                logger.warning("cache entry %s is damaged and made anew: %r", entry, error)
+        volume, place = prepare()
+        with replacing(entry) as temporary, temporary.open("wb") as file:
+            np.save(file, volume.data.numpy())
+        # The second file is written last, so its presence says that the entry is complete.
+        write_json(about, {**place, "affine": volume.affine.tolist()})
+        return _load(entry, about)
 
     def _entry_name(self, path: Path, stage: str) -> str:
         try:
@@ -174,6 +182,14 @@ class VolumeStore:
         text = json.dumps([*options, stage, self.spacing])
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]
         return f"{path.name.removesuffix(SUFFIX)}-{digest}.npy"
+
+
+def _load(entry: Path, about: Path) -> Entry:
+    """Load the two files of an entry; its voxels are read when they are used."""
+    place = read_json(about)
+    # Mapped copy-on-write: PyTorch takes no read-only memory, and nothing writes to it anyway.
+    data = torch.from_numpy(np.load(entry, mmap_mode="c"))
+    return Volume(data, np.array(place["affine"])), place
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[Triple, Triple]:

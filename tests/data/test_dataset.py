@@ -14,7 +14,7 @@ from neurosam3d.data import cache
 from neurosam3d.data.dataset import PromptableDataset
 from neurosam3d.data.index import Case
 from neurosam3d.data.sampler import SampleKey
-from neurosam3d.volume import Grid
+from neurosam3d.volume import Grid, read_volume, resample, to_canonical
 
 SIZE = 16
 SPACING = (1.5, 1.5, 1.5)
@@ -195,6 +195,48 @@ def test_an_object_mask_lies_on_the_grid_of_its_image(toy_tree, spacing):
         assert mask.box.data.select(axis, -1).any()
 
 
+def thin(case: Case, where: tuple) -> np.ndarray:
+    """Replace a label by a box of voxels; returns their positions, (N, 3)."""
+    old = nibabel.load(case.label)
+    label = np.zeros(old.shape, np.uint8)
+    label[where] = 1
+    nibabel.save(nibabel.Nifti1Image(label, old.affine), case.label)
+    return nibabel.affines.apply_affine(old.affine, np.argwhere(label))
+
+
+@pytest.mark.parametrize(
+    ("where", "spacing"),
+    [
+        (np.s_[7, 7, 7], (9.0, 9.0, 9.0)),  # 3 mm^3
+        (np.s_[5:7, 8:9, 4:6], (4.0, 5.0, 6.0)),  # 12 mm^3
+        (np.s_[6:20, 5:21, 10], (1.5, 1.5, 5.0)),  # one slice
+        (np.s_[29, 25, 19], (9.0, 9.0, 9.0)),  # in a corner, beyond the last new voxel
+    ],
+)
+def test_an_object_between_the_voxels_is_kept_where_it_lies(own_case, where, spacing):
+    points = thin(own_case, where)
+    store = cache.VolumeStore(spacing=spacing, intensity="none", cache_dir=None)
+    label = to_canonical(read_volume(own_case.label))
+    assert not resample(label, spacing, mode="nearest").data.any()  # so it is between them
+    mask = store.object_mask(own_case)
+    kept = nibabel.affines.apply_affine(mask.box.affine, np.argwhere(mask.box.data[0].numpy()))
+    grid = store.image(own_case).grid
+    voxels = nibabel.affines.apply_affine(grid.affine, np.argwhere(np.ones(grid.shape)))
+    nearest = np.linalg.norm(points[:, None] - voxels, axis=-1).min(axis=1)  # (N,)
+    distances = np.linalg.norm(points[:, None] - kept, axis=-1)  # (N, kept)
+    assert np.allclose(distances.min(axis=1), nearest)
+    assert np.isclose(distances, nearest[:, None]).any(axis=0).all()  # nothing else is kept
+    sample = make_dataset([own_case], spacing=spacing, training=True)[SampleKey(0, seed=4)]
+    assert sample["label"].any()
+
+
+def test_an_object_that_resampling_finds_is_left_as_it_is(toy_tree):
+    case = toy_tree.case("scattered")
+    store = cache.VolumeStore(spacing=(4.0, 4.0, 4.0), intensity="none", cache_dir=None)
+    label = resample(to_canonical(read_volume(case.label)), (4.0, 4.0, 4.0), mode="nearest")
+    assert sum(store.object_mask(case).counts) == label.data.sum()
+
+
 def test_every_voxel_of_an_object_is_equally_likely(toy_tree):
     store = cache.VolumeStore(spacing=(4.0, 4.0, 4.0), intensity="none", cache_dir=None)
     mask = store.object_mask(toy_tree.case("scattered"))
@@ -329,6 +371,31 @@ def test_an_unfinished_entry_is_made_again(own_case, tmp_path):
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.parametrize("kept", [0, 40, -1])  # bytes: none, half a header, all but the last
+@pytest.mark.parametrize("suffix", ["npy", "json"])
+def test_a_damaged_entry_is_made_again_and_said_once(own_case, tmp_path, caplog, suffix, kept):
+    expected = make_dataset([own_case], cache_dir=tmp_path)[0]
+    files = sorted(tmp_path.glob(f"*.{suffix}"))
+    for path in files:
+        path.write_bytes(path.read_bytes().rstrip()[:kept])
+    assert equal(make_dataset([own_case], cache_dir=tmp_path)[0], expected)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(files) == 2  # image and label
+    for path in files:
+        line = f"cache entry {path.with_suffix('.npy')} is damaged and made anew: "
+        assert sum(message.startswith(line) for message in messages) == 1
+    make_dataset([own_case], cache_dir=tmp_path)[0]
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"affine": [1, 2]}'])
+def test_an_entry_of_other_content_is_made_again(own_case, tmp_path, content):
+    expected = make_dataset([own_case], cache_dir=tmp_path)[0]
+    for about in tmp_path.glob("*.json"):
+        about.write_text(content)
+    assert equal(make_dataset([own_case], cache_dir=tmp_path)[0], expected)
+
+
 def test_a_sample_may_be_changed_without_changing_the_next(own_case, tmp_path):
     for folder in (None, tmp_path / "cache"):
         dataset = make_dataset([own_case], cache_dir=folder, spacing=None, img_size=40)
@@ -357,12 +424,10 @@ def test_a_label_off_its_images_grid_is_refused(own_case):
         make_dataset([own_case])[0]
 
 
-def test_an_object_lost_in_resampling_is_named(own_case):
-    label = np.zeros(nibabel.load(own_case.label).shape, np.uint8)
-    label[7, 7, 7] = 1
-    write_label(own_case, label)
-    with pytest.raises(ValueError, match=r"label.nii.gz has no voxel left .* volume_threshold"):
-        make_dataset([own_case], spacing=(9.0, 9.0, 9.0))[0]
+def test_an_empty_label_is_named(own_case):
+    write_label(own_case, np.zeros(nibabel.load(own_case.label).shape, np.uint8))
+    with pytest.raises(ValueError, match=r"has foreground, .*label.nii.gz has none: prepare it"):
+        make_dataset([own_case])[0]
 
 
 def test_several_channels_are_refused(own_case):

@@ -88,9 +88,10 @@ def _prepare(job: CaseJob) -> CaseResult:
     first = job.items[0]
     stored = job.tree.image(job.name, job.set_name, first.case)
     grid = _stored_grid(stored, first.image, job.listed_ns)
-    image = None
+    image = channel = None
     if grid is None:
         image = read_volume(first.image)
+        channel = _usable_channel(image, first)
         grid = image.grid
     num_voxels = {
         item: count
@@ -98,8 +99,8 @@ def _prepare(job: CaseJob) -> CaseResult:
         for item, count in _write_labels(job, seg, tuple(items), grid)
     }
     found = {item: count for item, count in num_voxels.items() if count}
-    if found and image is not None:
-        _store_image(image, first, stored)
+    if found and channel is not None:
+        _store_image(channel, first.image, stored)
     return CaseResult(
         cases=tuple(_to_case(job, item, grid, found[item]) for item in job.items if item in found),
         num_empty=len(num_voxels) - len(found),
@@ -107,27 +108,53 @@ def _prepare(job: CaseJob) -> CaseResult:
     )
 
 
-def _store_image(image: Volume, item: RawItem, path: Path) -> None:
-    """Store one channel at native spacing and orientation; the file itself where it is that."""
+def _usable_channel(image: Volume, item: RawItem) -> Volume:
+    """Return the channel to store, (1, D, H, W).
+
+    Raises:
+        ValueError: If there is no such channel or it shows nothing.
+    """
     num_channels = image.data.shape[0]
     if item.channel >= num_channels:
         raise ValueError(f"{item.image} has {num_channels} channels, none numbered {item.channel}")
-    if _is_stored_form(item.image, image.affine):
+    channel = Volume(image.data[item.channel : item.channel + 1], image.affine)
+    if _is_constant(channel):
+        raise ValueError(f"channel {item.channel} of {item.image} holds one value only")
+    return channel
+
+
+def _is_constant(image: Volume) -> bool:
+    """Whether all voxels have one value, as those of a scan of NaN do once it is read."""
+    low, high = image.data.aminmax()
+    return bool(low == high)
+
+
+def _store_image(channel: Volume, raw: Path, path: Path) -> None:
+    """Store a channel at native spacing and orientation; the raw file itself where it is that."""
+    if _is_stored_form(raw, channel):
         with replacing(path) as temporary:
-            shutil.copyfile(item.image, temporary)
-        return
-    channel = image.data[item.channel : item.channel + 1]  # (1, D, H, W)
-    write_volume(Volume(channel, image.affine), path)
+            shutil.copyfile(raw, temporary)
+    else:
+        write_volume(channel, path)
 
 
-def _is_stored_form(path: Path, affine: np.ndarray) -> bool:
-    """Whether a raw image is a 3-D .nii.gz in millimetres, so that its bytes can be copied."""
+def _is_stored_form(path: Path, channel: Volume) -> bool:
+    """Whether a raw image is a 3-D .nii.gz in millimetres, so that its bytes can be copied.
+
+    A file with NaN or infinite voxels is none: it would have to be cleaned at every reading.
+    """
     if not path.name.endswith(SUFFIX):
         return False
     image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image) or image.ndim != 3:
         return False
-    return np.allclose(image.affine, affine)
+    if not np.allclose(image.affine, channel.affine):
+        return False
+    if not channel.data.is_floating_point():
+        return True
+    with np.errstate(over="ignore"):  # beyond float32 is infinite
+        voxels = np.asanyarray(image.dataobj).astype(np.float32)
+    return bool(np.isfinite(voxels).all())
 
 
 def _write_labels(
@@ -190,8 +217,8 @@ def _stored_grid(path: Path, raw: Path, listed_ns: int) -> Grid | None:
         return None
     try:
         image = read_volume(path)  # the whole file: a truncated one has a good header
-        kept = image.data.shape[0] == 1 and image.grid.same_as(read_grid(raw))
-        return image.grid if kept else None
+        usable = image.data.shape[0] == 1 and not _is_constant(image)
+        return image.grid if usable and image.grid.same_as(read_grid(raw)) else None
     except ValueError:
         return None
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,74 @@ def test_a_single_channel_file_is_copied_byte_by_byte(
     copy = out / "imagesTr/c1.nii.gz"
     assert copy.read_bytes() == image.read_bytes()
     assert not copy.is_symlink()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_finite_floating_point_is_copied_byte_by_byte(
+    tmp_path: Path,
+    out: Path,
+    write_volume: Write,
+    organs: np.ndarray,
+    prepare: Callable,
+    dtype: type,
+) -> None:
+    data = np.random.default_rng(0).normal(size=(9, 7, 5)).astype(dtype)
+    image = write_volume(tmp_path / "raw/image.nii.gz", data)
+    prepare(image, write_volume(tmp_path / "raw/label.nii.gz", organs))
+    assert (out / "imagesTr/c1.nii.gz").read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_voxels_that_are_not_finite_are_stored_as_zeros(
+    tmp_path: Path,
+    out: Path,
+    write_volume: Write,
+    affine: np.ndarray,
+    organs: np.ndarray,
+    prepare: Callable,
+    bad: float,
+) -> None:
+    data = np.random.default_rng(0).normal(size=(9, 7, 5))
+    data[2, 3, 4] = bad
+    image = write_volume(tmp_path / "raw/image.nii.gz", data)
+    assert len(prepare(image, write_volume(tmp_path / "raw/label.nii.gz", organs)).cases) == 2
+    kept = nibabel.load(out / "imagesTr/c1.nii.gz")
+    data[2, 3, 4] = 0
+    assert np.array_equal(np.asarray(kept.dataobj), data.astype(np.float32))
+    assert np.allclose(kept.affine, affine)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1024.0, 0.0])
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_a_scan_of_one_value_is_skipped(
+    tmp_path: Path,
+    out: Path,
+    write_volume: Write,
+    organs: np.ndarray,
+    prepare: Callable,
+    value: float,
+    stored_before: bool,
+) -> None:
+    image = write_volume(tmp_path / "raw/image.nii.gz", np.full((9, 7, 5), value, np.float32))
+    label = write_volume(tmp_path / "raw/label.nii.gz", organs)
+    if stored_before:
+        shutil.copytree(image.parent, out / "imagesTr")
+        (out / "imagesTr/image.nii.gz").rename(out / "imagesTr/c1.nii.gz")
+    result = prepare(image, label)
+    assert result.cases == ()
+    assert result.problem == f"A_Tr: c1 is skipped: channel 0 of {image} holds one value only"
+    assert not list(out.glob("labelsTr/*/*"))
+
+
+def test_only_the_channel_that_is_stored_needs_different_values(
+    tmp_path: Path, write_volume: Write, organs: np.ndarray, prepare: Callable
+) -> None:
+    data = np.zeros((9, 7, 5, 2), dtype=np.int16)
+    data[4, 3, 2, 1] = 7
+    image = write_volume(tmp_path / "raw/image.nii.gz", data)
+    label = write_volume(tmp_path / "raw/label.nii.gz", organs)
+    assert "channel 0 of" in prepare(image, label, channel=0).problem
+    assert prepare(image, label, channel=1).problem is None
 
 
 @pytest.mark.parametrize("channel", [0, 2])
