@@ -70,7 +70,7 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_step = trainer.global_step
-        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt", weights_only=False)
 
 
 class ThroughputMonitor(Callback):
