@@ -4,13 +4,11 @@ import difflib
 import logging
 import netrc
 import os
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from neurosam3d.checkpoint_io import read_content
 from neurosam3d.data.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -65,9 +63,8 @@ def check_same_network(path: Path, hyper_parameters: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise ValueError(f"--ckpt_path must be a file or 'last', got '{path}'")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        saved = checkpoint["hyper_parameters"]
-    except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        saved = read_content(path)["hyper_parameters"]
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"--ckpt_path must be a checkpoint that fit wrote, other weights belong to "
             f"model.checkpoint; got '{path}'"

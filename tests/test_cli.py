@@ -265,6 +265,24 @@ def test_a_mistake_ends_in_one_sentence(
     assert sentence in line
 
 
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_checkpoint_to_resume_from_runs_no_code(toy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "evil.ckpt"
+    torch.save({"hyper_parameters": {}, "state_dict": {"x": Payload(tmp_path / "ran")}}, path)
+    with pytest.raises(ValueError, match="must be a checkpoint that fit wrote"):
+        run(["fit", f"--config={toy}", f"--ckpt_path={path}"])
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("content", ["data: {training: [Toy_Tr]}", "nonsense: 1"])
 def test_an_unknown_key_of_a_recipe_is_refused(
     content: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -60,7 +60,7 @@ ROOMS = {
     ),
     "recipes": Room(packages=("yaml",)),
     "mistakes": Room(packages=("lightning", "omegaconf")),
-    "checks": Room(("data",), ("torch",)),
+    "checks": Room(("checkpoint_io", "data")),
     "cli": Room(
         ("files", "data", "training", "recipes", "mistakes", "checks"),
         ("torch", "lightning", "jsonargparse"),
