@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "neurosam3d"
-LAZY = {"matplotlib", "wandb", "tensorboard"}  # heavy and optional: only inside functions
+# Heavy and optional: only inside functions.
+LAZY = {"matplotlib", "wandb", "tensorboard", "pydicom", "highdicom"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ ROOMS = {
     "checkpoints": Room(("checkpoint_io", "models"), ("torch",)),
     "prompts": Room(packages=ARRAYS),
     "data": Room(
-        ("files", "volume", "intensity", "prompts.components"),
-        ("torch", "numpy", "torchio", "nibabel", "rich"),
+        ("data.prepare.dicom", "files", "volume", "intensity", "prompts.components"),
+        ("torch", "numpy", "torchio", "nibabel", "rich", "yaml", "blosc2"),
+    ),
+    "data.prepare.dicom": Room(
+        ("data", "files", "volume"), ("torch", "numpy", "pydicom", "highdicom", "matplotlib")
     ),
     "data.datamodule": Room(("data", "volume", "intensity"), ("torch", "lightning")),
     "evaluation.surface": Room(packages=ARRAYS),

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from neurosam3d.data.prepare.catalogue import STANDARD_SOURCES, DatasetRecord
+from neurosam3d.data.prepare.catalogue.record import STANDARD_SOURCES, DatasetRecord
 from neurosam3d.data.prepare.labels import LabelTable, parse_labels
 from neurosam3d.data.prepare.listing import Listing
 from neurosam3d.data.prepare.pairing import Source, pair_sources

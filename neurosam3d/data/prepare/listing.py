@@ -2,8 +2,9 @@
 
 Its JSON form is {"name", "modality", "labels", "training", "validation", "testing"}; each set is
 null or a list of {"image", "seg", "seg_index"}, one item per class and image. An item may also
-say "case", "class", "patient", "channel" (of a multi-channel image) and "binary" (the label file
-is the mask of this class alone); what it leaves out is worked out here.
+say "case", "class", "patient", "channel" (of a multi-channel image), "binary" (the label file is
+the mask of this class alone) and "threshold" (it holds fractions); what it leaves out is worked
+out here.
 """
 
 from collections import Counter
@@ -32,6 +33,8 @@ class RawItem:
         patient: Whom the image shows, if known.
         channel: Which channel of the image to store.
         binary: Whether every voxel of `seg` above 0 belongs to the class, whatever its value.
+        threshold: For labels that hold fractions or probabilities from 0 to 1: voxels of at least
+            this much belong to the class. None: labels hold integers.
     """
 
     image: Path
@@ -42,6 +45,7 @@ class RawItem:
     patient: str | None = None
     channel: int = 0
     binary: bool = False
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,7 @@ def _to_entry(item: RawItem) -> dict[str, Any]:
         **({"patient": item.patient} if item.patient else {}),
         **({"channel": item.channel} if item.channel else {}),
         **({"binary": True} if item.binary else {}),
+        **({} if item.threshold is None else {"threshold": item.threshold}),
     }
 
 
@@ -231,6 +236,7 @@ def _to_item(entry: Any, table: Mapping[Values, str], folder: Path, place: str) 
         patient=entry.get("patient"),
         channel=int(entry.get("channel", 0)),
         binary=bool(entry.get("binary", False)),
+        threshold=None if entry.get("threshold") is None else float(entry["threshold"]),
     )
 
 

@@ -1,0 +1,1 @@
+"""DICOM as a raw convention: image series, DICOM-SEG and RTSTRUCT label sources."""
