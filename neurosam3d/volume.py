@@ -13,6 +13,7 @@ Shapes: C channels; D H W the file's own axes I J K.
 """
 
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,14 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from neurosam3d.volume_io import read_array, read_header, write_array
+from neurosam3d.volume_io import (
+    checked_affine,
+    read_array,
+    read_header,
+    write_array,
+)
+
+logger = logging.getLogger(__name__)
 
 Mode = Literal["linear", "nearest"]
 Triple = tuple[int, int, int]
@@ -55,7 +63,7 @@ class Grid:
             raise ValueError(f"a grid has voxels along three axes, got shape {tuple(self.shape)}")
         d, h, w = (int(n) for n in self.shape)
         object.__setattr__(self, "shape", (d, h, w))
-        object.__setattr__(self, "affine", _checked_affine(self.affine))
+        object.__setattr__(self, "affine", checked_affine(self.affine))
 
     @property
     def spacing(self) -> Spacing:
@@ -129,7 +137,7 @@ class Volume:
     def __post_init__(self) -> None:
         if self.data.ndim != 4 or self.data.numel() == 0:
             raise ValueError(f"a volume is (C, D, H, W), got shape {tuple(self.data.shape)}")
-        object.__setattr__(self, "affine", _checked_affine(self.affine))
+        object.__setattr__(self, "affine", checked_affine(self.affine))
 
     @property
     def shape(self) -> Triple:
@@ -165,28 +173,40 @@ def read_volume(path: Path | str, *, dtype: torch.dtype | None = None) -> Volume
         dtype: Type to convert the voxels to.
 
     Raises:
-        ValueError: If the file is missing, damaged, empty, 2-D or in colour, or has no usable
-            affine; if no DICOM series is the longest.
+        VolumeFileError: A ValueError that knows its `kind`: the file is missing, empty, damaged or
+            may not be read, it is 2-D or in colour, or it has no usable affine; no DICOM series is
+            the longest.
     """
-    array, affine = read_array(Path(path))
+    volume, num_not_finite = read_volume_counted(path, dtype=dtype)
+    if any(num_not_finite):
+        logger.warning("%s: %d NaN or infinite voxels set to 0", path, sum(num_not_finite))
+    return volume
+
+
+def read_volume_counted(
+    path: Path | str, *, dtype: torch.dtype | None = None
+) -> tuple[Volume, tuple[int, ...]]:
+    """Read a volume as `read_volume` does, and return what that logs.
+
+    Returns:
+        The volume, and how many voxels of each channel were NaN or infinite and are 0 now.
+
+    Raises:
+        VolumeFileError: As `read_volume`.
+    """
+    array, affine, num_not_finite = read_array(Path(path))
     data = torch.from_numpy(array)
-    try:
-        return Volume(data if dtype is None else data.to(dtype), affine)
-    except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+    return Volume(data if dtype is None else data.to(dtype), affine), num_not_finite
 
 
 def read_grid(path: Path | str) -> Grid:
     """Read the grid of a volume from its header.
 
     Raises:
-        ValueError: As `read_volume`, but for damage to the voxels, which are not read.
+        VolumeFileError: As `read_volume`, but for damage to the voxels, which are not read.
     """
     (_, d, h, w), affine = read_header(Path(path))
-    try:
-        return Grid((d, h, w), affine)
-    except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
+    return Grid((d, h, w), affine)
 
 
 def write_volume(volume: Volume, path: Path | str, *, like: Path | str | None = None) -> None:
@@ -321,19 +341,6 @@ def restore(volume: Volume, grid: Grid, *, mode: Mode = "linear", fill: float = 
     last = np.array(data.shape[1:]) - 1
     start = np.where(signs > 0, shift[axes], last - shift[axes])
     return Volume(_window(data, start.tolist(), grid.shape, fill), grid.affine)
-
-
-def _checked_affine(affine: np.ndarray) -> np.ndarray:
-    """Return a read-only float64 copy of a usable affine."""
-    matrix = np.array(affine, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise ValueError(f"an affine is a 4x4 matrix of finite numbers, got {matrix.tolist()}")
-    steps = np.linalg.norm(matrix[:3, :3], axis=0)
-    volume = abs(np.linalg.det(matrix[:3, :3]))
-    if not np.array_equal(matrix[3], [0, 0, 0, 1]) or volume <= 1e-6 * steps.prod():
-        raise ValueError(f"an affine spans three axes above 0 0 0 1, got {matrix.tolist()}")
-    matrix.flags.writeable = False
-    return matrix
 
 
 def _corners(shape: Triple) -> np.ndarray:

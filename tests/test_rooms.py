@@ -35,11 +35,19 @@ ROOMS = {
     "checkpoints": Room(("checkpoint_io", "models"), ("torch",)),
     "prompts": Room(packages=ARRAYS),
     "data": Room(
-        ("data.prepare.dicom", "files", "volume", "intensity", "prompts.components"),
-        ("torch", "numpy", "torchio", "nibabel", "rich", "yaml", "blosc2"),
+        (
+            "data.prepare.dicom",
+            "files",
+            "volume",
+            "volume_io.errors",
+            "intensity",
+            "prompts.components",
+        ),
+        ("torch", "numpy", "torchio", "nibabel", "rich", "yaml", "blosc2", "matplotlib"),
     ),
     "data.prepare.dicom": Room(
-        ("data", "files", "volume"), ("torch", "numpy", "pydicom", "highdicom", "matplotlib")
+        ("data", "files", "volume", "volume_io.errors"),
+        ("torch", "numpy", "pydicom", "highdicom", "matplotlib"),
     ),
     "data.datamodule": Room(("data", "volume", "intensity"), ("torch", "lightning")),
     "evaluation.surface": Room(packages=ARRAYS),
@@ -63,13 +71,13 @@ ROOMS = {
         ("torch", "numpy", "lightning", "rich", "matplotlib"),
     ),
     "recipes": Room(packages=("yaml",)),
-    "mistakes": Room(packages=("lightning", "omegaconf")),
+    "mistakes": Room(packages=("omegaconf",)),
     "checks": Room(("checkpoint_io", "data")),
     "cli": Room(
         ("files", "data", "training", "recipes", "mistakes", "checks"),
         ("torch", "lightning", "jsonargparse"),
     ),
-    "__main__": Room(("cli",)),
+    "__main__": Room(("mistakes",)),
     "__init__": Room(("version", "volume", "models", "checkpoints")),
 }
 

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from neurosam3d.volume import read_grid, read_volume
+from neurosam3d.volume_io import VolumeFileError
 
 
 def write_series(
@@ -122,3 +123,28 @@ def test_a_folder_without_dicom_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(ValueError, match=f"cannot read {tmp_path}: the folder holds no DICOM"):
         read_volume(tmp_path)
+
+
+def test_a_damaged_slice_is_refused_and_not_left_out(tmp_path):
+    write_series(tmp_path / "ct", positions=line(5))
+    first = min((tmp_path / "ct").iterdir())  # of the series' end: no gap tells that it is gone
+    content = first.read_bytes()
+    for damaged, kind, reason in (
+        (b"", "empty", r"its file .*\.dcm is empty \(0 bytes\)"),
+        (content[:-30], "damaged", r"its file .*\.dcm is truncated or damaged"),
+        (content[:400], "damaged", r"its file .*\.dcm is truncated or damaged"),
+        (b"garbage" * 40, "damaged", r"its file .*\.dcm is truncated or damaged"),
+    ):
+        first.write_bytes(damaged)
+        for read in (read_grid, read_volume):
+            with pytest.raises(VolumeFileError, match=reason) as caught:
+                read(tmp_path / "ct")
+            assert caught.value.kind == kind
+
+
+def test_other_files_may_lie_beside_the_slices(tmp_path):
+    write_series(tmp_path / "ct", positions=line(5))
+    (tmp_path / "ct" / "notes.txt").write_text("")
+    (tmp_path / "ct" / ".hidden.dcm").write_bytes(b"")
+    (tmp_path / "ct" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"another kind")
+    assert read_volume(tmp_path / "ct").shape == (6, 4, 5)
