@@ -1,7 +1,8 @@
 """Prepared sets as the DataLoaders of a run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import lightning.pytorch as pl
 import torch
 from torch import distributed
 
+from neurosam3d.data.case_table import CaseTable
 from neurosam3d.data.dataset import PromptableDataset
-from neurosam3d.data.index import Case, find_sets
+from neurosam3d.data.index import find_sets
+from neurosam3d.data.overlap import Sets, warn_of_overlap
 from neurosam3d.data.sampler import LazyLoader, ResumableSampler
+from neurosam3d.data.store import VolumeStore, build_store
 from neurosam3d.data.transforms import get_transform_preset
-from neurosam3d.data.tree import DEFAULT_ROOT, split_set_name
+from neurosam3d.data.tree import DEFAULT_ROOT
 from neurosam3d.intensity import padding_value
 from neurosam3d.volume import Spacing
 
@@ -41,9 +45,12 @@ class NeuroSamDataModule(pl.LightningDataModule):
         training_sets: Sets to train on, as <NAME>_<SET>, for example AMOS_Tr.
         validation_sets: Sets for validation, test and prediction; without any, training runs
             without validation.
-        cache_dir: Folder for scans as the crops need them, about 4 bytes per voxel after resampling
-            (10 MB for a cube of 200 mm at 1.5 mm). Without it every sample decodes and resamples
-            its scan, which is far slower: set it for anything but a trial.
+        cache_dir: Folder for scans as the crops need them, at most 4 bytes per voxel after
+            resampling (10 MB for a cube of 200 mm at 1.5 mm). It is filled before the run by
+            `num_workers` processes, on each node, and may be shared by nodes, runs and users, or
+            lie on a node's own disk ($TMPDIR is understood). Nothing in it is ever deleted: delete
+            it whenever you like. Without it every sample decodes and resamples its scan, which is
+            far slower: set it for anything but a trial.
         transform: How training crops are placed and augmented. neurosam3d: around a random voxel of
             the object, with flips, 90 degree rotations, and one of gamma, noise, blur, histogram
             shift and sharpening half of the time. sam_med3d: around the middle of the object's
@@ -94,12 +101,37 @@ class NeuroSamDataModule(pl.LightningDataModule):
         self.volume_threshold = volume_threshold
         self.training_sets = tuple(training_sets)
         self.validation_sets = tuple(validation_sets)
-        self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self.cache_dir = None if cache_dir is None else _expand(cache_dir)
         self.transform = transform
         self.intensity = intensity
         self.spacing: Spacing | None = spacing
         self.min_foreground = min_foreground
         self.seed = seed
+
+    def prepare_data(self) -> None:
+        """Fill the cache, where there is one; Lightning calls this once per node.
+
+        A trial run (`fast_dev_run`) only makes what its few batches need, when they need it.
+
+        Raises:
+            ValueError: As `setup`; or if a scan cannot be prepared or the folder not written to.
+        """
+        trainer: Any = self.trainer
+        if self.cache_dir is None or (trainer is not None and trainer.fast_dev_run):
+            return
+        node, num_nodes = (0, 1) if trainer is None else (trainer.node_rank, trainer.num_nodes)
+        training, evaluation = self._find_stage(None if trainer is None else trainer.state.fn)
+        for title, sets in (("cache training", training), ("cache validation", evaluation)):
+            if sets:
+                store = self._dataset(sets, training=False).volumes
+                assert isinstance(store, VolumeStore)
+                build_store(
+                    store,
+                    workers=max(1, self.num_workers),
+                    title=title,
+                    node=node,
+                    num_nodes=num_nodes,
+                )
 
     def setup(self, stage: str | None = None) -> None:
         """Find the sets of a stage, before anything is computed.
@@ -108,16 +140,11 @@ class NeuroSamDataModule(pl.LightningDataModule):
             ValueError: If none are named, one is not prepared, or none of its objects is large
                 enough; or if the Trainer would share the samples out a second time.
         """
-        _refuse_second_sampler(self.trainer)
-        fit = stage in ("fit", None)
-        _require(self.training_sets, "training_sets", needed=fit)
-        _require(self.validation_sets, "validation_sets", needed=stage not in ("fit", None))
-        evaluation = self._find(self.validation_sets)
+        training, evaluation = self._find_stage(stage)
         if evaluation:
             self.evaluation_data = self._dataset(evaluation, training=False)
-        if fit:
-            training = self._find(self.training_sets)
-            _warn_of_overlap(training, evaluation)
+        if training:
+            warn_of_overlap(training, evaluation)
             self.training_data = self._dataset(training, training=True)
             self.train_sampler = self._sampler(self.training_data, shuffle=True)
 
@@ -139,15 +166,25 @@ class NeuroSamDataModule(pl.LightningDataModule):
         """Return the fixed crops of the validation sets."""
         return self.test_dataloader()
 
-    def _find(self, names: Sequence[str]) -> dict[str, list[Case]]:
+    def _find_stage(self, stage: str | None) -> tuple[Sets, Sets]:
+        """Read the indexes of the training sets of a stage, if it trains, and of the others."""
+        _refuse_second_sampler(self.trainer)
+        fit = stage in ("fit", None)
+        _require(self.training_sets, "training_sets", needed=fit)
+        _require(self.validation_sets, "validation_sets", needed=not fit)
+        evaluation = self._find(self.validation_sets)
+        return self._find(self.training_sets) if fit else {}, evaluation
+
+    def _find(self, names: Sequence[str]) -> Sets:
         """Read the indexes of sets, without the objects that are too small."""
         sets = find_sets(self.data_dir, names)
         return {name: self._large_enough(name, cases) for name, cases in sets.items()}
 
-    def _large_enough(self, name: str, cases: Sequence[Case]) -> list[Case]:
-        kept = [case for case in cases if case.volume_mm3 > self.volume_threshold]
+    def _large_enough(self, name: str, cases: CaseTable) -> CaseTable:
+        volumes = cases.volumes_mm3
+        kept = cases.select(volumes > self.volume_threshold)
         if not kept:
-            largest = max((case.volume_mm3 for case in cases), default=0.0)
+            largest = volumes.max(initial=0.0)
             raise ValueError(
                 f"{name} needs an object larger than volume_threshold = "
                 f"{self.volume_threshold:g} mm^3, but the largest of its {len(cases)} has "
@@ -159,7 +196,7 @@ class NeuroSamDataModule(pl.LightningDataModule):
         )
         return kept
 
-    def _dataset(self, sets: Mapping[str, Sequence[Case]], *, training: bool) -> PromptableDataset:
+    def _dataset(self, sets: Sets, *, training: bool) -> PromptableDataset:
         return PromptableDataset(
             sets,
             img_size=self.img_size,
@@ -214,18 +251,11 @@ def _refuse_second_sampler(trainer: Any) -> None:
         )
 
 
-def _warn_of_overlap(
-    training: Mapping[str, Sequence[Case]], validation: Mapping[str, Sequence[Case]]
-) -> None:
-    """Say so when a patient is in training and in validation: such scores mean nothing."""
-    common = sorted(_patients(training) & _patients(validation))
-    if common:
-        examples = ", ".join(f"{patient} of {dataset}" for dataset, patient in common[:3])
-        logger.warning(
-            "%d patients are in both training and validation sets, for example %s",
-            *(len(common), examples),
+def _expand(folder: str) -> Path:
+    """Put the values of environment variables, and of ~, into a path."""
+    expanded = os.path.expanduser(os.path.expandvars(folder))
+    if "$" in expanded:
+        raise ValueError(
+            f"cache_dir may only name environment variables that are set, got {folder}"
         )
-
-
-def _patients(sets: Mapping[str, Sequence[Case]]) -> set[tuple[str, str]]:
-    return {(split_set_name(name)[0], case.group) for name, cases in sets.items() for case in cases}
+    return Path(expanded)

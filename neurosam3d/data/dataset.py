@@ -3,7 +3,9 @@
 Shapes: S crop side.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,20 @@ import torchio as tio
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from neurosam3d.data.cache import ObjectMask, VolumeStore
-from neurosam3d.data.index import Case
+from neurosam3d.data.case import Case
+from neurosam3d.data.case_table import CaseTable
 from neurosam3d.data.sampler import SampleKey
+from neurosam3d.data.store import (
+    MemoryVolumes,
+    ObjectMask,
+    Preparation,
+    Volumes,
+    VolumeStore,
+)
 from neurosam3d.data.transforms import get_transform_preset
 from neurosam3d.intensity import normalize_crop, padding_value
 from neurosam3d.prompts.components import largest_component
-from neurosam3d.volume import Spacing, Triple, crop_or_pad
+from neurosam3d.volume import Spacing, Triple
 
 _MAX_DRAWS = 10
 
@@ -41,10 +50,13 @@ class PromptableDataset(Dataset[dict[str, Any]]):
         min_foreground: Foreground voxels that a training crop should hold, or all of an object
             with fewer. A crop that misses too much is drawn again; at last it is centred on the
             object. It is never replaced by another case.
-        cache_dir: Folder of the cache of prepared scans; None prepares a scan for every sample.
+        cache_dir: Folder of the store of prepared scans, which makes what it lacks when that is
+            wanted, or before by `neurosam3d.data.store.build_store`; None prepares a scan for every
+            sample.
 
     Attributes:
         cases: The records of all items, in order.
+        volumes: Where their prepared scans come from.
 
     Raises:
         ValueError: If a preset is unknown or a number is out of range.
@@ -64,9 +76,12 @@ class PromptableDataset(Dataset[dict[str, Any]]):
     ) -> None:
         if img_size < 1:
             raise ValueError(f"img_size is a positive number of voxels, got {img_size}")
-        self.cases = [case for cases in sets.values() for case in cases]
-        self.set_names = [name for name, cases in sets.items() for _ in cases]
+        tables = [CaseTable.from_cases(cases) for cases in sets.values()]
+        self.cases = CaseTable.join(tables)
+        self._set_names = list(sets)
+        self._set_ends = list(accumulate(map(len, tables)))
         self.img_size = img_size
+        self._crop_size = (img_size, img_size, img_size)
         self.intensity = intensity
         self.training = training
         self.min_foreground = min_foreground
@@ -74,7 +89,12 @@ class PromptableDataset(Dataset[dict[str, Any]]):
         preset = get_transform_preset(transform)
         self._center = preset.center
         self._augment = preset.build()
-        self._store = VolumeStore(spacing=spacing, intensity=intensity, cache_dir=cache_dir)
+        preparation = Preparation(spacing, intensity)
+        self.volumes: Volumes = (
+            MemoryVolumes(self.cases, preparation)
+            if cache_dir is None
+            else VolumeStore(self.cases, preparation, cache_dir=cache_dir)
+        )
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -95,14 +115,13 @@ class PromptableDataset(Dataset[dict[str, Any]]):
         cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         with torch.random.fork_rng(devices=cuda):
             torch.default_generator.manual_seed(key.seed)
-            return self._make_sample(key.index)
+            return self._make_sample(range(len(self))[key.index])
 
     def _make_sample(self, index: int) -> dict[str, Any]:
         case = self.cases[index]
-        image, mask = self._store.image(case), self._store.object_mask(case)
+        image, mask = self.volumes.image(index), self.volumes.object_mask(index)
         center, label = self._draw_crop(mask) if self.training else self._central_crop(mask)
-        size = (self.img_size,) * 3
-        crop = crop_or_pad(image, size, center=center, fill=self.padding)
+        crop = image.crop(self._crop_size, center=center, fill=self.padding)
         voxels = normalize_crop(crop.data, self.intensity)
         if self.training:
             voxels, label = self._augmented(voxels, label, crop.affine)
@@ -111,7 +130,7 @@ class PromptableDataset(Dataset[dict[str, Any]]):
             "label": label,
             "largest": largest_component(label[0])[None],
             "affine": torch.from_numpy(crop.affine.copy()),
-            "dataset": self.set_names[index],
+            "dataset": self._set_names[bisect_right(self._set_ends, index)],
             "class": case.class_name,
             "case": case.case_id,
             "index": index,
@@ -122,7 +141,7 @@ class PromptableDataset(Dataset[dict[str, Any]]):
 
     def _draw_crop(self, mask: ObjectMask) -> tuple[Triple, Tensor]:
         """Place a crop until it holds enough of the object; at last, centre it on the object."""
-        enough = min(self.min_foreground, sum(mask.counts))
+        enough = min(self.min_foreground, mask.num_foreground)
         for _ in range(_MAX_DRAWS):
             place, label = self._crop_label(mask, self._center(mask))
             if label.sum() >= enough:
@@ -131,9 +150,9 @@ class PromptableDataset(Dataset[dict[str, Any]]):
 
     def _crop_label(self, mask: ObjectMask, center: Triple) -> tuple[Triple, Tensor]:
         """Cut the label around a voxel of the object's box; return its place in the image, too."""
-        label = crop_or_pad(mask.box, (self.img_size,) * 3, center=center)
+        label = mask.crop(self._crop_size, center=center)
         d, h, w = (first + inside for first, inside in zip(mask.start, center, strict=True))
-        return (d, h, w), label.data
+        return (d, h, w), label
 
     def _augmented(self, image: Tensor, label: Tensor, affine: np.ndarray) -> tuple[Tensor, Tensor]:
         subject = tio.Subject(

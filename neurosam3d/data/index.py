@@ -1,56 +1,24 @@
-"""Indexes of prepared cases: small frozen records in, JSON out, and back.
+"""Indexes of prepared cases: JSON out, a table of cases in.
 
-An index `<NAME>_<SET>.json` is a list of objects with the keys image, label, class, volume
-(cubic millimetres), spacing (millimetres along axis 0, 1, 2), patient, and whatever else the
-preparation knew. Paths are relative to the index file's folder, so that a tree can be moved.
+An index `<NAME>_<SET>.json` is a list of entries as `neurosam3d.data.case` describes them. Paths
+are relative to the index file's folder, so that a tree can be moved.
 """
 
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from neurosam3d.data.tree import SUFFIX, Tree, read_json, split_set_name, write_json
+from neurosam3d.data.case import Case, to_entry
+from neurosam3d.data.case_table import CaseTable, Element
+from neurosam3d.data.tree import Tree, split_set_name, write_json
 
-
-@dataclass(frozen=True)
-class Case:
-    """One class of one image: a single example for training or evaluation.
-
-    Args:
-        image: Absolute path of the image.
-        label: Absolute path of the binary label, on the image's grid.
-        class_name: Name of the class, as its folder is named.
-        volume_mm3: Volume of the label's foreground in cubic millimetres.
-        spacing: Voxel size of the image in millimetres, axis 0, 1, 2.
-        patient: Whom the image shows; None where the raw data does not say.
-        extra: Further keys of the index entry.
-    """
-
-    image: Path
-    label: Path
-    class_name: str
-    volume_mm3: float
-    spacing: tuple[float, float, float]
-    patient: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def case_id(self) -> str:
-        """The image's file name without its suffix."""
-        return self.image.name.removesuffix(SUFFIX)
-
-    @property
-    def group(self) -> str:
-        """What must not be divided between training and validation: patient, else case."""
-        return self.patient or self.case_id
+_OPENING = re.compile(r"\s*\[\s*(\]\s*)?")
+_SEPARATOR = re.compile(r"\s*(?:,\s*|(\])\s*)")
 
 
-_KEYS = ("image", "label", "class", "volume", "spacing", "patient")
-
-
-def read_index(path: Path | str) -> list[Case]:
+def read_index(path: Path | str) -> CaseTable:
     """Read an index; the paths in its cases are absolute.
 
     Raises:
@@ -58,20 +26,48 @@ def read_index(path: Path | str) -> list[Case]:
             unfit value.
     """
     path = Path(path)
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise ValueError(f"{path} must hold a list of entries, got {type(entries).__name__}")
-    folder = path.absolute().parent
-    return [_to_case(entry, folder, f"{path}, entry {i}") for i, entry in enumerate(entries)]
+    try:
+        elements = _split_list(path.read_text(encoding="utf-8-sig"), place=str(path))
+        return CaseTable.from_elements(elements, path.absolute().parent, place=str(path))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def _split_list(text: str, *, place: str) -> Iterator[Element]:
+    """Parse a JSON list one element at a time, so that its text need not be made again."""
+    parse = json.JSONDecoder().raw_decode
+    opening = _OPENING.match(text)
+    if opening is None:
+        kind = type(json.loads(text)).__name__
+        raise ValueError(f"{place} must hold a list of entries, got {kind}")
+    position, closed = opening.end(), opening[1]
+    while not closed:
+        element, end = parse(text, position)
+        yield element, text[position:end]
+        separator = _SEPARATOR.match(text, end)
+        if separator is None:
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, end)
+        position, closed = separator.end(), separator[1]
+    if position < len(text):
+        raise json.JSONDecodeError("Extra data", text, position)
 
 
 def write_index(path: Path | str, cases: Iterable[Case]) -> None:
     """Write an index whose paths are relative to its folder; it appears whole or not at all."""
     path = Path(path).absolute()
-    write_json(path, [_to_entry(case, path.parent) for case in cases])
+
+    def relative(file: Path) -> str:
+        return Path(os.path.relpath(file.absolute(), path.parent)).as_posix()
+
+    write_json(
+        path,
+        [to_entry(case, image=relative(case.image), label=relative(case.label)) for case in cases],
+    )
 
 
-def find_sets(root: Path | str, names: Sequence[str]) -> dict[str, list[Case]]:
+def find_sets(root: Path | str, names: Sequence[str]) -> dict[str, CaseTable]:
     """Read the indexes of the named sets.
 
     Args:
@@ -104,47 +100,3 @@ def _command(name: str, set_name: str, root: Path) -> str:
     if set_name == "Val":
         ways.append(f"python data.py --split val=0.2 --name {name} --out {root}")
     return ", or ".join(ways)
-
-
-def _to_entry(case: Case, folder: Path) -> dict[str, Any]:
-    return {
-        "image": _relative(case.image, folder),
-        "label": _relative(case.label, folder),
-        "class": case.class_name,
-        "volume": case.volume_mm3,
-        "spacing": list(case.spacing),
-        "patient": case.patient,
-        **case.extra,
-    }
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path.absolute(), folder)).as_posix()
-
-
-def _to_case(entry: Any, folder: Path, place: str) -> Case:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{place} must be an object, got {entry!r}")
-    missing = [key for key in _KEYS[:-1] if key not in entry]
-    if missing:
-        raise ValueError(f"{place} lacks {', '.join(missing)}")
-    try:
-        spacing = tuple(float(step) for step in entry["spacing"])
-        volume = float(entry["volume"])
-    except (TypeError, ValueError):
-        spacing, volume = (), -1.0
-    if len(spacing) != 3 or not (all(step > 0 for step in spacing) and volume >= 0):
-        raise ValueError(
-            f"{place} needs a spacing of three positive numbers in mm and a volume in mm^3, "
-            f"got {entry['spacing']!r} and {entry['volume']!r}"
-        )
-    patient = entry.get("patient")
-    return Case(
-        image=folder / str(entry["image"]),
-        label=folder / str(entry["label"]),
-        class_name=str(entry["class"]),
-        volume_mm3=volume,
-        spacing=spacing,
-        patient=None if patient is None else str(patient),
-        extra={key: value for key, value in entry.items() if key not in _KEYS},
-    )

@@ -18,7 +18,7 @@ from torchio.transforms.augmentation import RandomTransform
 from torchio.transforms.intensity_transform import IntensityTransform
 from torchio.transforms.spatial_transform import SpatialTransform
 
-from neurosam3d.data.cache import ObjectMask
+from neurosam3d.data.store.prepared import ObjectMask
 from neurosam3d.volume import Triple
 
 

@@ -1,13 +1,18 @@
 """A small prepared tree whose every voxel tells where it lies."""
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 
-from neurosam3d.data.index import Case, write_index
+from neurosam3d.data.case import Case
+from neurosam3d.data.dataset import PromptableDataset
+from neurosam3d.data.index import write_index
 from neurosam3d.data.tree import Tree
 
 SHAPE = (30, 26, 20)
@@ -93,3 +98,31 @@ def toy_tree(tmp_path_factory: pytest.TempPathFactory) -> ToyTree:
     write_index(tree.index("TOY", "Tr"), training)
     write_index(tree.index("TOY", "Val"), validation)
     return ToyTree(tree.root, training, validation)
+
+
+@pytest.fixture
+def own_case(toy_tree: ToyTree, tmp_path: Path) -> Case:
+    """A case whose files a test may change."""
+    case = toy_tree.case("organ")
+    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
+    shutil.copy(case.image, image)
+    shutil.copy(case.label, label)
+    return replace(case, image=image, label=label)
+
+
+@pytest.fixture
+def make_dataset() -> Callable[..., PromptableDataset]:
+    """A function that makes a dataset of cases: by default crops of 16 voxels at 1.5 mm."""
+
+    def make(cases: Sequence[Case], **options: Any) -> PromptableDataset:
+        defaults = {
+            "img_size": 16,
+            "spacing": (1.5, 1.5, 1.5),
+            "intensity": "none",
+            "transform": "sam_med3d",
+            "training": False,
+            "min_foreground": 1,
+        }
+        return PromptableDataset({"TOY_Tr": cases}, **{**defaults, **options})
+
+    return make

@@ -1,8 +1,7 @@
-"""Datasets and their cache: crops at known places, reproducible, and errors that name the file."""
+"""Datasets: crops at known places, reproducible, and errors that name the file."""
 
-import os
-import shutil
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import nibabel
@@ -10,26 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from neurosam3d.data import cache
+from neurosam3d.data.case import Case
 from neurosam3d.data.dataset import PromptableDataset
-from neurosam3d.data.index import Case
 from neurosam3d.data.sampler import SampleKey
-from neurosam3d.volume import Grid, read_volume, resample, to_canonical
+from neurosam3d.volume import Grid
 
 SIZE = 16
 SPACING = (1.5, 1.5, 1.5)
-
-
-def make_dataset(cases: list[Case], **options) -> PromptableDataset:
-    defaults = {
-        "img_size": SIZE,
-        "spacing": SPACING,
-        "intensity": "none",
-        "transform": "sam_med3d",
-        "training": False,
-        "min_foreground": 1,
-    }
-    return PromptableDataset({"TOY_Tr": cases}, **{**defaults, **options})
 
 
 def world(affine: torch.Tensor, size: int = SIZE) -> np.ndarray:
@@ -58,6 +44,10 @@ def test_a_sample_says_what_it_is(toy_tree):
     sample = dataset[SampleKey(7, seed=0)]
     names = {key: sample[key] for key in ("dataset", "class", "case", "index")}
     assert names == {"dataset": "TOY_Val", "class": "pair", "case": "p3", "index": 7}
+    sets = [dataset[index]["dataset"] for index in (0, 5, 6, 8, -9, -1)]
+    assert sets == ["TOY_Tr", "TOY_Tr", "TOY_Val", "TOY_Val", "TOY_Tr", "TOY_Val"]
+    with pytest.raises(IndexError):
+        dataset[9]
     shapes = {key: (sample[key].dtype, sample[key].shape) for key in ("image", "label", "largest")}
     assert shapes == {
         "image": (torch.float32, (1, SIZE, SIZE, SIZE)),
@@ -70,7 +60,7 @@ def test_a_sample_says_what_it_is(toy_tree):
 
 
 @pytest.mark.parametrize("spacing", [SPACING, None, (2.0, 1.0, 1.25)])
-def test_crops_lie_where_their_affine_says(toy_tree, spacing):
+def test_crops_lie_where_their_affine_says(toy_tree, make_dataset, spacing):
     """The toy image is a linear function of world space, which resampling keeps."""
     sample = make_dataset([toy_tree.case("organ")], spacing=spacing, img_size=8)[0]
     x, y, z = world(sample["affine"], 8)
@@ -80,7 +70,7 @@ def test_crops_lie_where_their_affine_says(toy_tree, spacing):
     assert grid.spacing == pytest.approx(spacing or (1.5, 1.0, 2.0))  # stored as P L S
 
 
-def test_labels_lie_where_the_file_has_them(toy_tree):
+def test_labels_lie_where_the_file_has_them(toy_tree, make_dataset):
     case = toy_tree.case("organ")
     sample = make_dataset([case], img_size=24)[0]
     label = nibabel.load(case.label)
@@ -94,7 +84,7 @@ def test_labels_lie_where_the_file_has_them(toy_tree):
     assert sample["label"].sum() > 300
 
 
-def test_evaluation_crops_are_centred_on_the_object_and_never_change(toy_tree):
+def test_evaluation_crops_are_centred_on_the_object_and_never_change(toy_tree, make_dataset):
     dataset = make_dataset(toy_tree.training)
     for index in range(len(dataset)):
         first = dataset[SampleKey(index, seed=1)]
@@ -103,13 +93,13 @@ def test_evaluation_crops_are_centred_on_the_object_and_never_change(toy_tree):
         assert equal(first, dataset[index])
 
 
-def test_the_centre_is_the_foreground_nearest_to_the_centre_of_mass(toy_tree):
+def test_the_centre_is_the_foreground_nearest_to_the_centre_of_mass(toy_tree, make_dataset):
     sample = make_dataset([toy_tree.case("organ")])[0]
     voxels = sample["label"][0].nonzero().double()
     assert torch.allclose(voxels.mean(0), torch.full((3,), 8.0).double(), atol=0.5)
 
 
-def test_largest_is_the_larger_part_of_the_crop(toy_tree):
+def test_largest_is_the_larger_part_of_the_crop(toy_tree, make_dataset):
     sample = make_dataset([toy_tree.case("pair")], img_size=40)[0]
     label, largest = sample["label"].bool(), sample["largest"]
     assert (largest <= label).all()
@@ -117,7 +107,7 @@ def test_largest_is_the_larger_part_of_the_crop(toy_tree):
 
 
 @pytest.mark.parametrize(("intensity", "padding"), [("none", 0.0), ("neurosam3d", -1.0)])
-def test_the_outside_of_the_scan_has_the_padding_value(toy_tree, intensity, padding):
+def test_the_outside_of_the_scan_has_the_padding_value(toy_tree, make_dataset, intensity, padding):
     sample = make_dataset([toy_tree.case("organ")], intensity=intensity, img_size=64)[0]
     image = sample["image"][0]
     assert (image[0] == padding).all()
@@ -126,7 +116,7 @@ def test_the_outside_of_the_scan_has_the_padding_value(toy_tree, intensity, padd
     assert sample["label"][0, 0].sum() == 0
 
 
-def test_sam_med3d_pads_with_raw_zeros_before_its_z_score(toy_tree):
+def test_sam_med3d_pads_with_raw_zeros_before_its_z_score(toy_tree, make_dataset):
     raw = make_dataset([toy_tree.case("organ")], img_size=64)[0]["image"]
     sample = make_dataset([toy_tree.case("organ")], intensity="sam_med3d", img_size=64)[0]["image"]
     std, mean = torch.std_mean(raw[raw > 0])
@@ -134,7 +124,7 @@ def test_sam_med3d_pads_with_raw_zeros_before_its_z_score(toy_tree):
 
 
 @pytest.mark.parametrize("transform", ["sam_med3d", "neurosam3d"])
-def test_a_training_sample_depends_on_its_seed_alone(toy_tree, transform):
+def test_a_training_sample_depends_on_its_seed_alone(toy_tree, make_dataset, transform):
     dataset = make_dataset(toy_tree.training, transform=transform, training=True)
     first = dataset[SampleKey(1, seed=5)]
     torch.manual_seed(99)
@@ -145,7 +135,7 @@ def test_a_training_sample_depends_on_its_seed_alone(toy_tree, transform):
     assert sum(torch.equal(first["image"], other["image"]) for other in others) < 5
 
 
-def test_samples_leave_the_global_random_state_alone(toy_tree):
+def test_samples_leave_the_global_random_state_alone(toy_tree, make_dataset):
     dataset = make_dataset(toy_tree.training, transform="neurosam3d", training=True)
     torch.manual_seed(3)
     expected = torch.rand(4)
@@ -155,7 +145,7 @@ def test_samples_leave_the_global_random_state_alone(toy_tree):
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_augmentation_moves_image_and_label_together(toy_tree, tmp_path):
+def test_augmentation_moves_image_and_label_together(toy_tree, make_dataset, tmp_path):
     case = toy_tree.case("organ")
     copy = replace(case, image=tmp_path / "image.nii.gz")  # an image that shows its label
     label = nibabel.load(case.label)
@@ -171,7 +161,7 @@ def test_augmentation_moves_image_and_label_together(toy_tree, tmp_path):
     assert len(places) > 10
 
 
-def test_training_crops_are_centred_on_a_random_voxel_of_the_object(toy_tree):
+def test_training_crops_are_centred_on_a_random_voxel_of_the_object(toy_tree, make_dataset):
     dataset = make_dataset([toy_tree.case("pair")], transform="neurosam3d", training=True)
     in_larger = 0
     for seed in range(60):
@@ -183,72 +173,7 @@ def test_training_crops_are_centred_on_a_random_voxel_of_the_object(toy_tree):
     assert 5 < in_larger < 55  # both parts of the pair are visited
 
 
-@pytest.mark.parametrize("spacing", [SPACING, None])
-def test_an_object_mask_lies_on_the_grid_of_its_image(toy_tree, spacing):
-    store = cache.VolumeStore(spacing=spacing, intensity="none", cache_dir=None)
-    case = toy_tree.case("pair")
-    mask, image = store.object_mask(case), store.image(case)
-    assert mask.box.grid.same_as(image.grid.window(mask.start, mask.box.shape))
-    assert mask.counts == tuple(mask.box.data.sum(dim=(0, 2, 3)).tolist())
-    for axis in (1, 2, 3):  # no empty slice at the border of the box
-        assert mask.box.data.select(axis, 0).any()
-        assert mask.box.data.select(axis, -1).any()
-
-
-def thin(case: Case, where: tuple) -> np.ndarray:
-    """Replace a label by a box of voxels; returns their positions, (N, 3)."""
-    old = nibabel.load(case.label)
-    label = np.zeros(old.shape, np.uint8)
-    label[where] = 1
-    nibabel.save(nibabel.Nifti1Image(label, old.affine), case.label)
-    return nibabel.affines.apply_affine(old.affine, np.argwhere(label))
-
-
-@pytest.mark.parametrize(
-    ("where", "spacing"),
-    [
-        (np.s_[7, 7, 7], (9.0, 9.0, 9.0)),  # 3 mm^3
-        (np.s_[5:7, 8:9, 4:6], (4.0, 5.0, 6.0)),  # 12 mm^3
-        (np.s_[6:20, 5:21, 10], (1.5, 1.5, 5.0)),  # one slice
-        (np.s_[29, 25, 19], (9.0, 9.0, 9.0)),  # in a corner, beyond the last new voxel
-    ],
-)
-def test_an_object_between_the_voxels_is_kept_where_it_lies(own_case, where, spacing):
-    points = thin(own_case, where)
-    store = cache.VolumeStore(spacing=spacing, intensity="none", cache_dir=None)
-    label = to_canonical(read_volume(own_case.label))
-    assert not resample(label, spacing, mode="nearest").data.any()  # so it is between them
-    mask = store.object_mask(own_case)
-    kept = nibabel.affines.apply_affine(mask.box.affine, np.argwhere(mask.box.data[0].numpy()))
-    grid = store.image(own_case).grid
-    voxels = nibabel.affines.apply_affine(grid.affine, np.argwhere(np.ones(grid.shape)))
-    nearest = np.linalg.norm(points[:, None] - voxels, axis=-1).min(axis=1)  # (N,)
-    distances = np.linalg.norm(points[:, None] - kept, axis=-1)  # (N, kept)
-    assert np.allclose(distances.min(axis=1), nearest)
-    assert np.isclose(distances, nearest[:, None]).any(axis=0).all()  # nothing else is kept
-    sample = make_dataset([own_case], spacing=spacing, training=True)[SampleKey(0, seed=4)]
-    assert sample["label"].any()
-
-
-def test_an_object_that_resampling_finds_is_left_as_it_is(toy_tree):
-    case = toy_tree.case("scattered")
-    store = cache.VolumeStore(spacing=(4.0, 4.0, 4.0), intensity="none", cache_dir=None)
-    label = resample(to_canonical(read_volume(case.label)), (4.0, 4.0, 4.0), mode="nearest")
-    assert sum(store.object_mask(case).counts) == label.data.sum()
-
-
-def test_every_voxel_of_an_object_is_equally_likely(toy_tree):
-    store = cache.VolumeStore(spacing=(4.0, 4.0, 4.0), intensity="none", cache_dir=None)
-    mask = store.object_mask(toy_tree.case("scattered"))
-    torch.manual_seed(0)
-    total = sum(mask.counts)
-    draws = torch.tensor([mask.draw_voxel() for _ in range(400 * total)])
-    voxels, counts = draws.unique(dim=0, return_counts=True)
-    assert torch.equal(voxels, mask.box.data[0].nonzero())
-    assert (counts / 400 - 1).abs().max() < 0.25  # five standard deviations
-
-
-def test_a_crop_with_too_little_foreground_is_drawn_again_around_the_object(toy_tree):
+def test_a_crop_with_too_little_foreground_is_drawn_again_around_the_object(toy_tree, make_dataset):
     def sizes(min_foreground: int) -> list[int]:
         dataset = make_dataset(
             [toy_tree.case("scattered")],
@@ -264,7 +189,7 @@ def test_a_crop_with_too_little_foreground_is_drawn_again_around_the_object(toy_
     assert min(sizes(60)) >= 60
 
 
-def test_an_object_smaller_than_the_minimum_is_not_tied_to_its_centre(toy_tree):
+def test_an_object_smaller_than_the_minimum_is_not_tied_to_its_centre(toy_tree, make_dataset):
     dataset = make_dataset(
         [toy_tree.case("organ")],
         transform="neurosam3d",
@@ -277,7 +202,7 @@ def test_an_object_smaller_than_the_minimum_is_not_tied_to_its_centre(toy_tree):
     assert len({int(sample["label"].sum()) for sample in samples}) == 1
 
 
-def test_the_last_resort_is_the_crop_around_the_centre(toy_tree):
+def test_the_last_resort_is_the_crop_around_the_centre(toy_tree, make_dataset):
     """A part of the object can be asked for that no crop of this size holds."""
     case = toy_tree.case("pair")
     options = {"spacing": None, "min_foreground": 10**6, "transform": "sam_med3d"}
@@ -287,7 +212,7 @@ def test_the_last_resort_is_the_crop_around_the_centre(toy_tree):
     assert sample["index"] == 0
 
 
-def test_sam_med3d_crops_lie_around_the_middle_of_the_bounding_box(toy_tree):
+def test_sam_med3d_crops_lie_around_the_middle_of_the_bounding_box(toy_tree, make_dataset):
     dataset = make_dataset([toy_tree.case("organ")], training=True, spacing=None)
     affines = [dataset[SampleKey(0, seed)]["affine"] for seed in range(5)]
     assert all(torch.equal(affine, affines[0]) for affine in affines)
@@ -298,113 +223,31 @@ def test_sam_med3d_crops_lie_around_the_middle_of_the_bounding_box(toy_tree):
     assert np.abs(center - middle).max() < 2.0  # one voxel
 
 
-# The cache
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_a_worker_process_is_sent_does_not_grow_with_the_cases(
+    toy_tree, make_dataset, tmp_path, cached
+):
+    def size(repeats: int) -> int:
+        cases = toy_tree.training * repeats
+        dataset = make_dataset(cases, cache_dir=tmp_path if cached else None)
+        return len(ForkingPickler.dumps(dataset))
+
+    assert abs(size(1000) - size(1)) < 100
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_the_cache_changes_nothing(toy_tree, tmp_path, training):
-    plain = make_dataset(toy_tree.training, transform="neurosam3d", training=training)
-    cached = make_dataset(
-        toy_tree.training, transform="neurosam3d", training=training, cache_dir=tmp_path
-    )
-    for index in (0, 3, 1, 0):
-        key = SampleKey(index, seed=index + 10)
-        assert equal(plain[key], cached[key])
-        assert equal(plain[key], cached[key])  # now from the cache
-
-
-def test_a_cached_crop_reads_no_scan(toy_tree, tmp_path, monkeypatch):
-    make_dataset(toy_tree.training, cache_dir=tmp_path)[0]
-    again = make_dataset(toy_tree.training, cache_dir=tmp_path)
-    monkeypatch.setattr(cache, "read_volume", None)
-    assert again[0]["label"].any()
-
-
-def test_classes_of_one_image_share_its_entry(toy_tree, tmp_path):
-    dataset = make_dataset(toy_tree.training, cache_dir=tmp_path)
-    for index in range(3):
-        dataset[index]
-    assert len(list(tmp_path.glob("p1-*.npy"))) == 1 + 3
-
-
-def test_presets_that_leave_the_scan_alone_share_its_entry(toy_tree, tmp_path):
-    def images() -> int:
-        return len(list(tmp_path.glob("*.npy")))
-
-    make_dataset(toy_tree.training, cache_dir=tmp_path, intensity="none")[0]
-    assert images() == 2
-    make_dataset(toy_tree.training, cache_dir=tmp_path, intensity="sam_med3d")[0]
-    assert images() == 2
-    make_dataset(toy_tree.training, cache_dir=tmp_path, intensity="neurosam3d")[0]
-    assert images() == 3
-    make_dataset(toy_tree.training, cache_dir=tmp_path, spacing=None)[0]
-    assert images() == 5
-
-
-@pytest.fixture
-def own_case(toy_tree, tmp_path) -> Case:
-    """A case whose files a test may change."""
-    case = toy_tree.case("organ")
-    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
-    shutil.copy(case.image, image)
-    shutil.copy(case.label, label)
-    return replace(case, image=image, label=label)
-
-
-def test_a_changed_file_is_read_anew(own_case, tmp_path):
-    before = make_dataset([own_case], cache_dir=tmp_path / "cache")[0]["image"]
-    scan = nibabel.load(own_case.image)
-    changed = nibabel.Nifti1Image(np.asarray(scan.dataobj) + 7, scan.affine)
-    nibabel.save(changed, own_case.image)
-    os.utime(own_case.image, ns=(1, 1))
-    after = make_dataset([own_case], cache_dir=tmp_path / "cache")[0]["image"]
-    assert torch.allclose(after, before + 7, atol=1e-3)
-
-
-def test_an_unfinished_entry_is_made_again(own_case, tmp_path):
-    folder = tmp_path / "cache"
-    expected = make_dataset([own_case], cache_dir=folder)[0]
-    for about in folder.glob("*.json"):
-        about.unlink()
-        about.with_suffix(".npy").write_bytes(b"half")
-    assert equal(make_dataset([own_case], cache_dir=folder)[0], expected)
-    assert not list(folder.glob(".*"))
-
-
-@pytest.mark.parametrize("kept", [0, 40, -1])  # bytes: none, half a header, all but the last
-@pytest.mark.parametrize("suffix", ["npy", "json"])
-def test_a_damaged_entry_is_made_again_and_said_once(own_case, tmp_path, caplog, suffix, kept):
-    expected = make_dataset([own_case], cache_dir=tmp_path)[0]
-    files = sorted(tmp_path.glob(f"*.{suffix}"))
-    for path in files:
-        path.write_bytes(path.read_bytes().rstrip()[:kept])
-    assert equal(make_dataset([own_case], cache_dir=tmp_path)[0], expected)
-    messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == len(files) == 2  # image and label
-    for path in files:
-        line = f"cache entry {path.with_suffix('.npy')} is damaged and made anew: "
-        assert sum(message.startswith(line) for message in messages) == 1
-    make_dataset([own_case], cache_dir=tmp_path)[0]
-    assert len(caplog.records) == 2
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"affine": [1, 2]}'])
-def test_an_entry_of_other_content_is_made_again(own_case, tmp_path, content):
-    expected = make_dataset([own_case], cache_dir=tmp_path)[0]
-    for about in tmp_path.glob("*.json"):
-        about.write_text(content)
-    assert equal(make_dataset([own_case], cache_dir=tmp_path)[0], expected)
-
-
-def test_a_sample_may_be_changed_without_changing_the_next(own_case, tmp_path):
-    for folder in (None, tmp_path / "cache"):
-        dataset = make_dataset([own_case], cache_dir=folder, spacing=None, img_size=40)
-        first = dataset[0]
-        expected = first["image"].clone()
-        first["image"].zero_()
-        first["label"].zero_()
-        assert torch.equal(dataset[0]["image"], expected)
-        assert dataset[0]["label"].any()
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("img_size", [6, 40])  # within the scan and the object, and beyond them
+def test_a_sample_may_be_changed_without_changing_the_next(
+    own_case, make_dataset, tmp_path, cached, img_size
+):
+    folder = tmp_path / "cache" if cached else None
+    dataset = make_dataset([own_case], cache_dir=folder, spacing=None, img_size=img_size)
+    first = dataset[0]
+    expected = first["image"].clone()
+    first["image"].zero_()
+    first["label"].zero_()
+    assert torch.equal(dataset[0]["image"], expected)
+    assert dataset[0]["label"].any()
 
 
 # Mistakes
@@ -415,7 +258,7 @@ def write_label(case: Case, array: np.ndarray, affine: np.ndarray | None = None)
     nibabel.save(nibabel.Nifti1Image(array, old if affine is None else affine), case.label)
 
 
-def test_a_label_off_its_images_grid_is_refused(own_case):
+def test_a_label_off_its_images_grid_is_refused(own_case, make_dataset):
     label = nibabel.load(own_case.label)
     moved = label.affine.copy()
     moved[0, 3] += 1
@@ -424,13 +267,13 @@ def test_a_label_off_its_images_grid_is_refused(own_case):
         make_dataset([own_case])[0]
 
 
-def test_an_empty_label_is_named(own_case):
+def test_an_empty_label_is_named(own_case, make_dataset):
     write_label(own_case, np.zeros(nibabel.load(own_case.label).shape, np.uint8))
     with pytest.raises(ValueError, match=r"has foreground, .*label.nii.gz has none: prepare it"):
         make_dataset([own_case])[0]
 
 
-def test_several_channels_are_refused(own_case):
+def test_several_channels_are_refused(own_case, make_dataset):
     scan = nibabel.load(own_case.image)
     two = np.stack([np.asarray(scan.dataobj)] * 2, axis=-1)
     nibabel.save(nibabel.Nifti1Image(two, scan.affine), own_case.image)
@@ -440,7 +283,7 @@ def test_several_channels_are_refused(own_case):
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("part", ["image", "label"])
-def test_a_missing_file_is_named(own_case, tmp_path, part, cached):
+def test_a_missing_file_is_named(own_case, make_dataset, tmp_path, part, cached):
     path: Path = getattr(own_case, part)
     path.unlink()
     with pytest.raises(ValueError, match=f"cannot read {path}"):
@@ -455,6 +298,6 @@ def test_a_missing_file_is_named(own_case, tmp_path, part, cached):
         ({"transform": "z"}, "unknown transform preset 'z'"),
     ],
 )
-def test_unfit_options_are_refused(toy_tree, options, message):
+def test_unfit_options_are_refused(toy_tree, make_dataset, options, message):
     with pytest.raises(ValueError, match=message):
         make_dataset(toy_tree.training, **options)

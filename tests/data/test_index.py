@@ -82,6 +82,27 @@ def test_an_unfit_index_is_refused(tmp_path: Path, content: Any, message: str) -
         read_index(tmp_path / "A_Tr.json")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[E", "[,E]", "[E,]", "[E E]", "[E}", "[] []", "[E]]", "[E] 1", '{"a"', "[\xff]"],
+)
+def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "A_Tr.json"
+    path.write_text(text.replace("E", json.dumps(ENTRY)), encoding="latin-1")
+    with pytest.raises(ValueError, match=f"{path} is not valid JSON: "):
+        read_index(path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_any_layout_of_json_is_read(tmp_path: Path, indent: int | None, count: int) -> None:
+    names = [f"Gehörgang {number}, [x]" for number in range(count)]
+    text = json.dumps([{**ENTRY, "class": name} for name in names], indent=indent)
+    path = tmp_path / "A_Tr.json"
+    path.write_text(f"\ufeff \n{text}\n\n", encoding="utf-8")
+    assert [case.class_name for case in read_index(path)] == names
+
+
 def test_find_sets_reads_what_is_named(tmp_path: Path) -> None:
     write_index(tmp_path / "A_Tr.json", [make_case(tmp_path)])
     write_index(tmp_path / "B_Ts.json", [])
