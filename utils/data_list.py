@@ -5,6 +5,7 @@ A name that is neither here nor prepared stops a run before it begins, as a slip
 
 POSSIBLE_DATASETS = [
     "AbdomenCT_Tr",
+    "ADNI_Tr",
     "AMOS_Tr",
     "AMOS_Val",
     "AMOS_Ts",
@@ -12,6 +13,7 @@ POSSIBLE_DATASETS = [
     "CovidCT_Tr",
     "CTOrgan_Tr",
     "CTStroke_Tr",
+    "FreeSurfer_Tr",
     "HealthyTotalBody_Tr",
     "ISLES_Tr",
     "Kits_Tr",
@@ -31,6 +33,7 @@ POSSIBLE_DATASETS = [
     "SoftTissueSarcoma_Tr",
     "SoftTissueSarcoma_Val",
     "StanfordKnee_Tr",
+    "Synapse_Tr",
     "TotalSegmentator_Tr",
     "WORD_Tr",
     "WORD_Val",

@@ -10,9 +10,32 @@ from neurosam3d.data.prepare.command import data_command
 
 # The datasets prepared when none is named on the command line.
 DATASET_LIST = [
+    "AbdomenCT",
+    "ADNI",
     "AMOS",
+    "BRATS",
+    "CovidCT",
+    "CTStroke",
+    "HealthyTotalBody",
+    "ISLES",
+    "Kits",
+    "StanfordKnee",
+    "LiTS",
+    "LUNA",
+    "MultiModalWholeHeart",
+    "MedSamDecathlon",
+    "CTOrgan",
+    "MRIGlioblastoma",
+    "ProstateMRI",
+    "SegThoracicOrgans",
+    "PancreasCt",
     "TotalSegmentator",
+    "ONDRI",
     "WORD",
+    "FreeSurfer",
+    "LIDC",
+    "SoftTissueSarcoma",
+    "Synapse",
 ]
 
 
