@@ -29,7 +29,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from neurosam3d.checks import check_same_network, check_set_names, go_offline_without_account
 from neurosam3d.data.datamodule import NeuroSamDataModule
 from neurosam3d.files import replacing
-from neurosam3d.mistakes import describe_mistake
+from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.recipes import VERBS, arrange, read_task
 from neurosam3d.training.promptable import NeuroSamModel
 
@@ -231,15 +231,8 @@ def main(args: Sequence[str] | None = None, possible_datasets: Iterable[str] | N
     """
     words = sys.argv[1:] if args is None else list(args)
     _drop_noise()
-    try:
-        with _shown_log():
-            run(words, possible_datasets=possible_datasets)
-    except Exception as error:
-        sentence = describe_mistake(error)
-        if sentence is None or "--debug" in words or os.environ.get("NEUROSAM3D_DEBUG") == "1":
-            raise
-        sys.stderr.write(f"error: {sentence}\n")
-        sys.exit(2)
+    with told_in_one_sentence(words, refusals=(MisconfigurationException,)), _shown_log():
+        run(words, possible_datasets=possible_datasets)
 
 
 @contextmanager

@@ -1,26 +1,59 @@
 """Tell a user's mistake, which deserves one sentence, from a bug, which deserves its traceback."""
 
 import argparse
+import os
+import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
-def describe_mistake(error: Exception) -> str | None:
+@contextmanager
+def told_in_one_sentence(
+    words: Sequence[str], *, refusals: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """End the process with exit code 2 and one sentence if the block meets a user's mistake.
+
+    A command line that holds --debug, or NEUROSAM3D_DEBUG=1, lets the traceback through. Ctrl-C
+    ends the process with code 130.
+
+    Args:
+        words: The command line.
+        refusals: Errors of libraries that tell of a user's mistake wherever they come from.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = describe_mistake(error, refusals=refusals)
+        if sentence is None or "--debug" in words or os.environ.get("NEUROSAM3D_DEBUG") == "1":
+            raise
+        sys.stderr.write(f"error: {sentence}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(130)  # as shells count an interrupt
+
+
+def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] = ()) -> str | None:
     """Return one sentence if `error` tells of a user's mistake, nothing if it is a bug.
 
-    Mistakes are what the parser, OmegaConf and the Trainer refuse, what the operating system says
-    of a file or folder, and the ValueErrors that this package itself raises, in a worker process of
-    the DataLoader too.
+    Mistakes are what the parser and OmegaConf refuse, what the operating system says of a file or
+    folder, and the ValueErrors that this package itself raises, in a worker process of the
+    DataLoader too.
+
+    Args:
+        error: What was raised.
+        refusals: Errors of libraries that tell of a user's mistake wherever they come from.
     """
     if isinstance(error, OmegaConfBaseException):
         reason = str(error).splitlines()[0]
         return f"{reason} (in {error.full_key})" if error.full_key else reason
-    if isinstance(error, argparse.ArgumentError | MisconfigurationException):
+    if isinstance(error, (argparse.ArgumentError, *refusals)):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -32,9 +65,10 @@ def describe_mistake(error: Exception) -> str | None:
 
 def _origin_and_message(error: Exception) -> tuple[Path, str]:
     """Find the file that raised, and what it said."""
-    kind, message = type(error).__name__, str(error)
-    if message.startswith(f"Caught {kind} in DataLoader worker"):
+    kind, message = type(error), str(error)
+    if message.startswith(f"Caught {kind.__name__} in DataLoader worker"):
         # The worker's traceback comes as text: frames as `File "PATH", line N`, then the error.
-        frames, _, message = message.rpartition(f"\n{kind}: ")
+        place = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        frames, _, message = message.rpartition(f"\n{place}{kind.__qualname__}: ")
         return Path(frames.rpartition('File "')[2].partition('"')[0]), message
     return Path(traceback.extract_tb(error.__traceback__)[-1].filename), message

@@ -1,10 +1,14 @@
 """Files that appear whole or not at all."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from neurosam3d.files import replacing
+from neurosam3d.files import clear_abandoned, find_partial, is_being_written, replacing
 
 
 def test_the_name_is_taken_only_at_the_end(tmp_path: Path) -> None:
@@ -25,3 +29,60 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         raise RuntimeError("stop")
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def half_written(path: Path, pid: int) -> Path:
+    """Leave what the process `pid` would leave if it were killed while it writes a file."""
+    with replacing(path) as partial:
+        partial.touch()
+    left = path.with_name(partial.name.replace(f"-{os.getpid()}-", f"-{pid}-"))
+    left.write_bytes(b"half")
+    return left
+
+
+@pytest.fixture
+def ended() -> int:
+    """Number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_files_of_processes_that_have_ended_are_removed(tmp_path: Path, ended: int) -> None:
+    left = half_written(tmp_path / "a/b/result.json", ended)
+    alive = half_written(tmp_path / "a/b/result.json", os.getppid())
+    ours = half_written(tmp_path / "top.json", os.getpid())
+    assert find_partial(tmp_path) == sorted([left, alive, ours])
+    assert find_partial(tmp_path, below=False) == [ours]
+    assert [is_being_written(path) for path in (left, alive, ours)] == [False, True, True]
+    clear_abandoned(tmp_path)
+    assert find_partial(tmp_path) == sorted([alive, ours])
+    assert (tmp_path / "a/b/result.json").exists()
+    clear_abandoned(tmp_path / "nowhere")
+
+
+def test_files_of_a_process_that_nobody_waits_for_are_removed(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()  # it has ended, or is about to
+    left = half_written(tmp_path / "result.json", process.pid)
+    end = time.monotonic() + 30
+    while left.exists() and time.monotonic() < end:
+        clear_abandoned(tmp_path)
+    assert not left.exists()
+    process.wait()
+
+
+def test_files_of_other_machines_are_removed_when_they_are_old(tmp_path: Path, ended: int) -> None:
+    here = half_written(tmp_path / "result.json", ended)
+    foreign = here.rename(here.with_name(f".part-00000000-{ended}-0badcafe-result.json"))
+    unknown = tmp_path / ".part-7c0ffee-result.json"
+    unknown.touch()
+    clear_abandoned(tmp_path)
+    assert find_partial(tmp_path) == sorted([foreign, unknown])
+    assert not is_being_written(foreign)
+    long_ago = time.time() - 25 * 3600
+    for path in (foreign, unknown, tmp_path / "result.json"):
+        os.utime(path, (long_ago, long_ago))
+    clear_abandoned(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

@@ -5,6 +5,7 @@ No other file joins these paths:
     <root>/<NAME>/images<SET>/<case>.nii.gz
     <root>/<NAME>/labels<SET>/<CLASS>/<case>.nii.gz     one class, 0 or 1, on the image's grid
     <root>/<NAME>/dataset.json                          which raw files belong together
+    <root>/<NAME>/report_<SET>.json                     what was made of each case, and problems
     <root>/<NAME>_<SET>.json                            the index that training reads
 
 SET is Tr (training), Val (validation) or Ts (testing). A set is named `<NAME>_<SET>`.
@@ -51,6 +52,14 @@ class Tree:
     def dataset_json(self, name: str) -> Path:
         """Path of the list of a dataset's raw files."""
         return self.dataset(name) / "dataset.json"
+
+    def report(self, name: str, set_name: str) -> Path:
+        """Path of the report on how one set was prepared."""
+        return self.dataset(name) / f"report_{set_name}.json"
+
+    def journal(self, name: str, set_name: str) -> Path:
+        """Path of what is known of a set that is not wholly prepared yet."""
+        return self.dataset(name) / f".report_{set_name}.jsonl"
 
     def index(self, name: str, set_name: str) -> Path:
         """Path of the index of one set of a dataset."""

@@ -21,6 +21,8 @@ def test_paths_are_those_of_the_documented_tree() -> None:
     assert label == Path("root/AMOS/labelsTs/left_kidney/c1.nii.gz")
     assert tree.dataset_json("AMOS") == Path("root/AMOS/dataset.json")
     assert tree.index("AMOS", "Tr") == Path("root/AMOS_Tr.json")
+    assert tree.report("AMOS", "Val") == Path("root/AMOS/report_Val.json")
+    assert tree.journal("AMOS", "Val") == Path("root/AMOS/.report_Val.jsonl")
 
 
 @pytest.mark.parametrize(

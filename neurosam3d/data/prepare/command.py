@@ -7,10 +7,15 @@ from pathlib import Path
 
 from neurosam3d.data.prepare.check import check_tree
 from neurosam3d.data.prepare.generator import BaseDatasetJSONGenerator, list_dataset
-from neurosam3d.data.prepare.layouts import list_raw_folder
+from neurosam3d.data.prepare.labels import read_label_table
+from neurosam3d.data.prepare.layouts.declared import list_declared, read_layout
+from neurosam3d.data.prepare.layouts.known import list_raw_folder
+from neurosam3d.data.prepare.layouts.layout import RawFolder
 from neurosam3d.data.prepare.listing import Listing, read_listing, write_listing
 from neurosam3d.data.prepare.options import list_parser, parse_data_options
-from neurosam3d.data.prepare.progress import ConsoleHandler
+from neurosam3d.data.prepare.progress import ConsoleHandler, console
+from neurosam3d.data.prepare.report import show_problems
+from neurosam3d.data.prepare.roots import Roots, default_roots, read_roots
 from neurosam3d.data.prepare.run import prepare_set
 from neurosam3d.data.prepare.split import read_patients, split_training_set
 from neurosam3d.data.tree import Tree
@@ -75,28 +80,58 @@ def _list_datasets(generators: Mapping[str, BaseDatasetJSONGenerator], options: 
     unknown = [name for name in options.names if name not in generators]
     if unknown:
         raise ValueError(f"unknown dataset {unknown[0]!r}; known: {', '.join(generators)}")
-    absent = [name for name, g in generators.items() if not (options.root / g.dir).is_dir()]
-    names = options.names or [name for name in generators if name not in absent]
+    roots = read_roots(options.root) or default_roots()
+    folders = {name: roots.find(name, g.dir) for name, g in generators.items()}
+    present = [name for name, folder in folders.items() if folder and folder.is_dir()]
+    names = options.names or present
     if not names:
-        folders = ", ".join(str(generators[name].dir) for name in absent)
-        raise ValueError(f"no raw folder in {options.root}; looked for {folders}")
+        looked_for = ", ".join(str(generator.dir) for generator in generators.values())
+        raise ValueError(f"no raw folder in {roots}; looked for {looked_for}")
     all_listed = True
     for name in names:
         try:
-            listing = list_dataset(generators[name], options.root)
-            path = write_listing(Tree(options.out), listing, raw=Path(generators[name].dir))
-            logger.info("%s -> %s", listing, path)
+            _list(generators[name], folders[name], roots, Tree(options.out))
         except ValueError as error:
             logger.error(error)
             all_listed = False
-    if absent and not options.names:
-        logger.info("no raw folder in %s of %s", options.root, ", ".join(absent))
+    if not options.names and len(present) < len(generators):
+        absent = ", ".join(name for name in generators if name not in present)
+        logger.info("no raw folder in %s of %s", roots, absent)
     return all_listed
+
+
+def _list(
+    generator: BaseDatasetJSONGenerator, folder: Path | None, roots: Roots, tree: Tree
+) -> None:
+    if folder is None:
+        raise ValueError(f"{generator.name}: no raw folder is named by {roots.origin}")
+    if not folder.is_dir():
+        raise ValueError(f"{generator.name}: no raw folder {folder} in {roots}")
+    if generator.name in roots.folders:
+        generator.dir = folder.absolute()
+    listing = list_dataset(generator, roots.root or folder.parent)
+    _log_problems(listing)
+    path = write_listing(tree, listing, raw=folder)
+    logger.info("%s -> %s", listing, path)
+
+
+def _log_problems(listing: Listing) -> None:
+    for sentence in listing.sum_up_problems():
+        logger.warning(sentence)
 
 
 def _prepare_raw(options: Namespace) -> bool:
     tree = Tree(options.out.absolute())
-    listing = list_raw_folder(options.raw, name=options.name, channel=options.channel)
+    record = None if options.layout is None else read_layout(options.layout, name=options.name)
+    raw = RawFolder(
+        path=options.raw,
+        name=options.name if record is None else record.name,
+        channel=options.channel,
+        labels=None if options.labels is None else read_label_table(options.labels),
+        threshold=options.threshold,
+    )
+    listing = list_raw_folder(raw) if record is None else list_declared(raw, record)
+    _log_problems(listing)
     write_listing(tree, listing, raw=options.raw)
     return _prepare(tree, listing, options)
 
@@ -107,8 +142,7 @@ def _prepare_listed(dataset_list: Sequence[str], options: Namespace) -> bool:
     all_prepared = True
     for name in options.datasets or _find_listed(tree, dataset_list):
         try:
-            listing = read_listing(tree, name)
-            listings.append(listing if options.root is None else listing.moved_to(options.root))
+            listings.append(_found(read_listing(tree, name), options.root))
         except ValueError as error:
             if not options.keep_going:
                 raise
@@ -129,6 +163,19 @@ def _prepare_listed(dataset_list: Sequence[str], options: Namespace) -> bool:
                 logger.error("stopped before %s; --keep-going goes on", left)
             break
     return all_prepared
+
+
+def _found(listing: Listing, option: Path | None) -> Listing:
+    """The listing with its raw folder where it lies now; by default where step 1 found it."""
+    if option is None and (listing.raw is None or listing.raw.is_dir()):
+        return listing
+    roots = read_roots(option)
+    folder = None if roots is None else roots.find(listing.name, listing.raw_folder)
+    if folder is None:
+        return listing
+    if not folder.is_dir():
+        raise ValueError(f"{listing.name}: no raw folder {folder} in {roots}")
+    return listing.moved_to(folder)
 
 
 def _find_listed(tree: Tree, dataset_list: Sequence[str]) -> list[str]:
@@ -154,8 +201,10 @@ def _having_set(listings: Sequence[Listing], set_name: str) -> list[Listing]:
 
 
 def _prepare(tree: Tree, listing: Listing, options: Namespace) -> bool:
+    if options.group is not None:
+        listing = listing.with_patients(options.data_type, read_patients(options.group))
     report = prepare_set(tree, listing, options.data_type, workers=options.workers)
-    return report.num_skipped == 0
+    return report.is_complete
 
 
 def _split(options: Namespace) -> bool:
@@ -171,12 +220,15 @@ def _check(options: Namespace) -> bool:
     names = () if options.name is None else (options.name,)
     report = check_tree(Tree(options.out), names=names, workers=options.workers)
     for problem in report.problems:
-        logger.error(problem)
+        logger.log(logging.INFO if problem.is_note else logging.ERROR, problem)
+    show_problems(console, str(options.out), report.problems)
+    num_notes = sum(problem.is_note for problem in report.problems)
     logger.info(
-        "%s: sets %d, labels %d, problems %d",
+        "%s: sets %d, labels %d, problems %d, notes %d",
         options.out,
         report.num_sets,
         report.num_labels,
-        len(report.problems),
+        len(report.problems) - num_notes,
+        num_notes,
     )
-    return not report.problems
+    return report.is_clean

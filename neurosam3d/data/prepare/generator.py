@@ -1,6 +1,7 @@
 """Step 1: a class per dataset that lists its raw files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from neurosam3d.data.prepare.catalogue.record import STANDARD_SOURCES, DatasetRecord
 from neurosam3d.data.prepare.labels import LabelTable, parse_labels
 from neurosam3d.data.prepare.listing import Listing
-from neurosam3d.data.prepare.pairing import Source, pair_sources
+from neurosam3d.data.prepare.pairing import Source, list_sources
 
 
 class BaseDatasetJSONGenerator:
@@ -33,7 +34,9 @@ class BaseDatasetJSONGenerator:
         num_seg_classes: Number of classes without background; checked against `labels`. None:
             as many as `labels` names.
         sources: Set (Tr, Val, Ts) -> where its images and labels lie.
-        record: A record of the catalogue, in place of `name`, `modality`, `labels` and `sources`.
+        release: The same for a set of which `sources` find no image with a label.
+        record: A record of the catalogue, in place of `name`, `modality`, `labels`, `sources`,
+            `release` and, where the class states none, `dir`.
     """
 
     dir: str | Path = ""
@@ -42,14 +45,17 @@ class BaseDatasetJSONGenerator:
     labels: LabelTable = MappingProxyType({})
     num_seg_classes: int | None = None
     sources: Mapping[str, Sequence[Source]] = STANDARD_SOURCES
+    release: Mapping[str, Sequence[Source]] = MappingProxyType({})
     record: DatasetRecord | None = None
 
     def __init__(self, dir: str | Path | None = None, num_seg_classes: int | None = None) -> None:
         if self.record is not None:
+            self.dir = self.dir or self.record.raw_folder
             self.name = self.record.name
             self.modality = self.record.modality
             self.labels = self.record.labels
             self.sources = self.record.sources
+            self.release = self.record.release
             self.num_seg_classes = len(parse_labels(self.labels)) or None
         if dir is not None:
             self.dir = dir
@@ -62,23 +68,21 @@ class BaseDatasetJSONGenerator:
         Returns:
             {"name", "modality", "labels", "training", "validation", "testing"}; each set is None
             or a list of {"image", "seg", "seg_index"}, one item per class and image. Relative
-            paths are relative to `dir`.
+            paths are relative to `dir`. "problems" may say what could not be listed.
 
         Raises:
             ValueError: If `num_seg_classes` disagrees with `labels`, or the files with `sources`.
         """
-        root = Path(self.dir)
         self._check_num_seg_classes()
-        items = {
-            set_name: pair_sources(root, sources, labels=self.labels)
-            for set_name, sources in self.sources.items()
-        }
-        labels: dict[Any, Any] = dict(self.labels)
-        for source in (source for sources in self.sources.values() for source in sources):
-            if source.labels is not None:
-                labels[source.label] = source.labels
-        modality = (self.modality,) if isinstance(self.modality, str) else tuple(self.modality)
-        return Listing(self.name, modality, labels, items).to_json()
+        listing = list_sources(
+            Path(self.dir),
+            self.name,
+            modality=(self.modality,) if isinstance(self.modality, str) else self.modality,
+            labels=self.labels,
+            sources=self.sources,
+            release=self.release,
+        )
+        return listing.to_json()
 
     def _check_num_seg_classes(self) -> None:
         num_named = len(parse_labels(self.labels))
@@ -128,12 +132,14 @@ def list_dataset(generator: BaseDatasetJSONGenerator, root: Path) -> Listing:
     if not folder.is_dir():
         raise ValueError(f"{generator.name}: no raw folder {folder}")
     generator.dir = folder
-    content = {**generator.generate(), "root": str(root.absolute())}
-    listing = Listing.from_json(content, source=f"the list of {generator.name}", folder=folder)
-    if not listing.items:
-        looked_for = [s.images for sources in generator.sources.values() for s in sources]
-        raise ValueError(
-            f"{generator.name}: no image with a label in {folder}; looked for "
-            f"{', '.join(looked_for)}"
-        )
-    return listing
+    listing = Listing.from_json(
+        generator.generate(), source=f"the list of {generator.name}", folder=folder
+    )
+    is_below = folder.is_relative_to(root.absolute())
+    parent = root.absolute() if is_below else folder.parent
+    listing = replace(listing, root=parent, raw_folder=str(folder.relative_to(parent)))
+    if generator.record is not None:
+        listing = replace(listing, page=generator.record.page, licence=generator.record.licence)
+    every = (*generator.sources.values(), *generator.release.values())
+    looked_for = [source.images for sources in every for source in sources]
+    return listing.require_items(f"in {folder}; looked for {', '.join(looked_for)}")

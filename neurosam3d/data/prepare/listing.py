@@ -3,49 +3,33 @@
 Its JSON form is {"name", "modality", "labels", "training", "validation", "testing"}; each set is
 null or a list of {"image", "seg", "seg_index"}, one item per class and image. An item may also
 say "case", "class", "patient", "channel" (of a multi-channel image), "binary" (the label file is
-the mask of this class alone) and "threshold" (it holds fractions); what it leaves out is worked
-out here.
+the mask of this class alone), "threshold" (it holds fractions) and "modality" (of this image, in a
+dataset of several kinds); what it leaves out is worked out here. "problems" holds, by set, what
+could not be listed as {"kind", "case", "sentence"}.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neurosam3d.data.prepare.labels import Values, flat_table, labels_to_json, to_values
-from neurosam3d.data.tree import Tree, check_name, folder_name, read_json, write_json
+from neurosam3d.data.prepare.case_names import check_cases, name_cases, part_same_names
+from neurosam3d.data.prepare.labels import flat_table, labels_to_json
+from neurosam3d.data.prepare.problems import Problem, group_by_kind
+from neurosam3d.data.prepare.raw_item import VOLUME_SUFFIXES, RawItem, strip_suffix
+from neurosam3d.data.tree import Tree, check_name, read_json, write_json
+
+__all__ = [
+    "SET_KEYS",
+    "VOLUME_SUFFIXES",
+    "Listing",
+    "RawItem",
+    "read_listing",
+    "strip_suffix",
+    "write_listing",
+]
 
 SET_KEYS = {"Tr": "training", "Val": "validation", "Ts": "testing"}
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".mgz", ".mgh")
-
-
-@dataclass(frozen=True)
-class RawItem:
-    """One class of one raw image.
-
-    Args:
-        image: The image file.
-        seg: The label file.
-        values: Label values that together make up the class.
-        class_name: Name of the class, fit to name a folder.
-        case: Name of the image within its set; no two images share one.
-        patient: Whom the image shows, if known.
-        channel: Which channel of the image to store.
-        binary: Whether every voxel of `seg` above 0 belongs to the class, whatever its value.
-        threshold: For labels that hold fractions or probabilities from 0 to 1: voxels of at least
-            this much belong to the class. None: labels hold integers.
-    """
-
-    image: Path
-    seg: Path
-    values: Values
-    class_name: str
-    case: str
-    patient: str | None = None
-    channel: int = 0
-    binary: bool = False
-    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,12 @@ class Listing:
         modality: What the images are, for example ("CT", "MRI").
         labels: Label value -> class name, or a table of such tables.
         items: Set (Tr, Val, Ts) -> items; sets without items are left out.
-        root: Folder that the raw files lie below when they can be moved as a whole.
+        root: Folder that the raw folders of all datasets lie below, by which they can be moved.
+        problems: Set -> what could not be listed: images without label, labels without image,
+            images that would share a name.
+        raw_folder: The dataset's own folder below `root`; empty for `root` itself.
+        page: Address of the page that publishes the data.
+        licence: The terms in short.
 
     Raises:
         ValueError: If the name cannot name a folder, two images share a case name, or a case
@@ -69,11 +58,15 @@ class Listing:
     labels: Mapping[Any, Any]
     items: Mapping[str, tuple[RawItem, ...]]
     root: Path | None = None
+    problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    raw_folder: str = ""
+    page: str = ""
+    licence: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
         for set_name, items in self.items.items():
-            _check_cases(items, f"{self.name}_{set_name}")
+            check_cases(items, f"{self.name}_{set_name}")
 
     def __str__(self) -> str:
         counts = (
@@ -83,25 +76,63 @@ class Listing:
         )
         return f"{self.name}: {', '.join(counts) or 'nothing'}"
 
+    @property
+    def raw(self) -> Path | None:
+        """The dataset's raw folder, if it can be moved as a whole."""
+        return None if self.root is None else self.root / self.raw_folder
+
+    def sum_up_problems(self) -> list[str]:
+        """Return a sentence for each set and kind of problem: how many, and the first of them."""
+        return [
+            f"{self.name}_{set_name}: {kind}: {len(found)}, the first: {found[0]}"
+            for set_name, problems in self.problems.items()
+            for kind, found in group_by_kind(problems).items()
+        ]
+
+    def require_items(self, place: str) -> "Listing":
+        """Return the listing itself if it has an image with a label.
+
+        Args:
+            place: Where they were looked for, for the message.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        if not any(self.items.values()):
+            raise ValueError("; ".join([f"no image with a label {place}", *self.sum_up_problems()]))
+        return self
+
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form; what is not set is left out."""
         sets = {
-            key: [_to_entry(item) for item in self.items.get(set_name, ())] or None
+            key: [item.to_json() for item in self.items.get(set_name, ())] or None
             for set_name, key in SET_KEYS.items()
         }
-        root = {} if self.root is None else {"root": str(self.root)}
-        labels = labels_to_json(self.labels)
+        problems = {
+            key: [{"case": p.case, **p.to_json()} for p in self.problems[set_name]]
+            for set_name, key in SET_KEYS.items()
+            if self.problems.get(set_name)
+        }
+        extra = {
+            "page": self.page,
+            "licence": self.licence,
+            "root": "" if self.root is None else str(self.root),
+            "raw_folder": self.raw_folder,
+        }
         return {
             "name": self.name,
             "modality": list(self.modality),
-            "labels": labels,
-            **root,
+            "labels": labels_to_json(self.labels),
+            **{key: value for key, value in extra.items() if value},
+            **({"problems": problems} if problems else {}),
             **sets,
         }
 
     @classmethod
     def from_json(cls, content: Any, *, source: str, folder: Path) -> "Listing":
         """Check the JSON form and complete its items.
+
+        Images that would share a case name are left out and become problems.
 
         Args:
             content: The decoded JSON.
@@ -116,35 +147,45 @@ class Listing:
         missing = [key for key in ("name", "modality", "labels") if key not in content]
         if missing:
             raise ValueError(f"{source} lacks {', '.join(missing)}")
-        table = flat_table(content["labels"])
-        items = {}
+        table, folder = flat_table(content["labels"]), folder.absolute()
+        items, problems = {}, {}
         for set_name, key in SET_KEYS.items():
             place = f"{source}, {key}"
-            found = [_to_item(entry, table, folder, place) for entry in content.get(key) or ()]
-            if found:
-                items[set_name] = tuple(_name_cases(found))
-        modality = content["modality"]
-        root = content.get("root")
+            entries = [
+                RawItem.from_json(entry, table=table, folder=folder, place=place)
+                for entry in content.get(key) or ()
+            ]
+            kept, same_names = part_same_names(name_cases(entries))
+            known = _problems_from_json(content.get("problems"), key, source)
+            if kept:
+                items[set_name] = kept
+            if known or same_names:
+                problems[set_name] = (*known, *same_names)
+        modality, root = content["modality"], content.get("root")
         return cls(
             name=str(content["name"]),
             modality=(modality,) if isinstance(modality, str) else tuple(map(str, modality)),
             labels=content["labels"],
             items=items,
-            root=None if root is None else Path(root),
+            root=Path(root) if root else None,
+            problems=problems,
+            raw_folder=str(content.get("raw_folder", "")),
+            page=str(content.get("page", "")),
+            licence=str(content.get("licence", "")),
         )
 
-    def moved_to(self, root: Path) -> "Listing":
-        """Return the listing with the raw files below another root folder.
+    def moved_to(self, raw: Path) -> "Listing":
+        """Return the listing with its files in another raw folder.
 
         Raises:
-            ValueError: If the listing does not know which root its files lay below.
+            ValueError: If the listing does not know which folder its files lay below.
         """
-        if self.root is None:
+        if self.raw is None:
             raise ValueError(
                 f"{self.name} was listed without a root folder, so its files cannot be looked "
-                f"for in {root}; list them again"
+                f"for in {raw}; list them again"
             )
-        old, new = self.root, root.absolute()
+        old, new = self.raw, raw.absolute()
         items = {
             set_name: tuple(
                 replace(item, image=_move(item.image, old, new), seg=_move(item.seg, old, new))
@@ -152,13 +193,33 @@ class Listing:
             )
             for set_name, found in self.items.items()
         }
-        return replace(self, items=items, root=new)
+        return replace(self, items=items, root=new, raw_folder="")
+
+    def with_patients(self, set_name: str, patients: Mapping[str, str]) -> "Listing":
+        """Return the listing with patients of one set; where none is given its own stay.
+
+        Args:
+            set_name: Tr, Val or Ts.
+            patients: Case -> patient.
+
+        Raises:
+            ValueError: If a case has neither a patient given nor one of its own.
+        """
+        if set_name not in self.items:
+            return self
+        items = self.items[set_name]
+        unknown = sorted({i.case for i in items if not i.patient} - patients.keys())
+        if unknown:
+            raise ValueError(
+                f"{self.name}_{set_name}: no patient is given for case {unknown[0]!r} "
+                f"({len(unknown)} missing)"
+            )
+        given = tuple(replace(i, patient=patients.get(i.case, i.patient)) for i in items)
+        return replace(self, items={**self.items, set_name: given})
 
 
 def write_listing(tree: Tree, listing: Listing, *, raw: Path) -> Path:
     """Write a dataset's `dataset.json`, unless it says the same already.
-
-    An unchanged file keeps its date, by which step 2 sees that what it made is still right.
 
     Args:
         tree: Where the prepared files will go.
@@ -200,72 +261,15 @@ def read_listing(tree: Tree, name: str) -> Listing:
     return Listing.from_json(read_json(path), source=str(path), folder=path.parent)
 
 
-def strip_suffix(path: Path) -> str:
-    """Return a volume's file name without its suffix."""
-    suffix = next((end for end in VOLUME_SUFFIXES if path.name.lower().endswith(end)), path.suffix)
-    return path.name[: len(path.name) - len(suffix)]
-
-
-def _to_entry(item: RawItem) -> dict[str, Any]:
-    return {
-        "image": str(item.image),
-        "seg": str(item.seg),
-        "seg_index": item.values[0] if len(item.values) == 1 else list(item.values),
-        "class": item.class_name,
-        "case": item.case,
-        **({"patient": item.patient} if item.patient else {}),
-        **({"channel": item.channel} if item.channel else {}),
-        **({"binary": True} if item.binary else {}),
-        **({} if item.threshold is None else {"threshold": item.threshold}),
-    }
-
-
-def _to_item(entry: Any, table: Mapping[Values, str], folder: Path, place: str) -> RawItem:
-    if not isinstance(entry, Mapping) or not {"image", "seg", "seg_index"} <= entry.keys():
-        raise ValueError(f"{place}: an item needs image, seg and seg_index, got {entry!r}")
-    values = to_values(entry["seg_index"])
-    class_name = entry.get("class") or table.get(values)
-    if class_name is None:
-        raise ValueError(f"{place}: labels names no class for seg_index {entry['seg_index']}")
-    return RawItem(
-        image=folder.absolute() / entry["image"],
-        seg=folder.absolute() / entry["seg"],
-        values=values,
-        class_name=folder_name(str(class_name)),
-        case=folder_name(entry["case"]) if "case" in entry else "",
-        patient=entry.get("patient"),
-        channel=int(entry.get("channel", 0)),
-        binary=bool(entry.get("binary", False)),
-        threshold=None if entry.get("threshold") is None else float(entry["threshold"]),
-    )
-
-
-def _name_cases(items: Sequence[RawItem]) -> list[RawItem]:
-    """Name the cases that have no name yet after their image files."""
-    stems = Counter(strip_suffix(image) for image in {i.image for i in items if not i.case})
-    return [item if item.case else replace(item, case=_case(item, stems)) for item in items]
-
-
-def _check_cases(items: Sequence[RawItem], set_name: str) -> None:
-    images: dict[str, Path] = {}
-    labels: set[tuple[str, str]] = set()
-    for item in items:
-        if images.setdefault(item.case, item.image) != item.image:
-            raise ValueError(
-                f"{set_name}: case {item.case!r} stands for two images, "
-                f"{images[item.case]} and {item.image}"
-            )
-        if (item.case, item.class_name) in labels:
-            raise ValueError(
-                f"{set_name}: case {item.case!r} has two labels for class {item.class_name!r}"
-            )
-        labels.add((item.case, item.class_name))
-
-
-def _case(item: RawItem, stems: Counter[str]) -> str:
-    stem = strip_suffix(item.image)
-    # Sequences of one subject often share a file name and differ by folder.
-    return folder_name(stem if stems[stem] == 1 else f"{item.image.parent.name}_{stem}")
+def _problems_from_json(content: Any, key: str, source: str) -> tuple[Problem, ...]:
+    """Read the problems of one set; a file of an earlier date has none."""
+    entries: Iterable[Any] = content.get(key) or () if isinstance(content, Mapping) else ()
+    try:
+        return tuple(Problem.from_json(entry, str(entry["case"])) for entry in entries)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{source}, problems: an entry needs kind, case and sentence, got {error}"
+        ) from error
 
 
 def _move(path: Path, old: Path, new: Path) -> Path:

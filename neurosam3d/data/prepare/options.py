@@ -5,30 +5,66 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from neurosam3d.data.prepare.layouts.layout import DEFAULT_THRESHOLD
 from neurosam3d.data.prepare.progress import default_workers
+from neurosam3d.data.prepare.roots import DEFAULT, VARIABLE
 from neurosam3d.data.tree import DEFAULT_ROOT, SETS
 
-RAW_ROOT = Path("data_raw")
-
-_LIST_EPILOG = """\
+_LIST_EPILOG = f"""\
 The raw folders are only read. Afterwards, step 2 prepares what was listed:
 
   python utils/prepare_json_data.py AMOS --root /data/raw
   python data.py -dt Tr --datasets AMOS
+
+Where the raw folders lie is said by --root, else by the environment variable {VARIABLE}, else it
+is {DEFAULT}. Each may be a folder, the parent of all raw folders, or a YAML file that names
+folders one by one:
+
+  root: /data/raw              the parent of those that are not named
+  AMOS: /disks/2/amos22        the raw folder of one dataset
 """
 
-_DATA_EPILOG = """\
-examples:
+_DATA_EPILOG = f"""\
+listed datasets:
   python data.py -dt Tr                                 the training set of every listed dataset
   python data.py -dt Val --datasets AMOS WORD --workers 8
-  python data.py -dt Tr --raw /data/nnUNet_raw/Dataset007_Liver --name Liver
-                                                        an nnU-Net v2, MSD or mask-per-class folder
+  python data.py -dt Tr --datasets AMOS --root /new/raw
+                                                        raw folders that have moved since step 1;
+                                                        by default {VARIABLE} says where to
+
+raw folders of known layouts, both steps in one:
+  nnU-Net v2, MSD       --raw /data/nnUNet_raw/Dataset007_Liver --name Liver
+  masks per class       --raw /data/Totalsegmentator_dataset_v201 --name Total
+  KiTS                  --raw /data/kits23/dataset --name Kits
+  LiTS                  --raw /data/LITS --name LiTS
+  Synapse/BTCV          --raw /data/RawData/Training --name BTCV
+  BIDS                  --raw /data/ds000001 --name Brain
+                        --raw /data/ds000001 --name Brain --labels atlas.tsv --threshold 0.3
+  FreeSurfer            --raw $SUBJECTS_DIR --name Aseg
+                        --raw $SUBJECTS_DIR --name Aseg --labels FreeSurferColorLUT.txt
+  DICOM                 --raw /data/dicom --name Lung   series with DICOM-SEG or RTSTRUCT files
+  anything else         --raw /data/study --layout study.yaml
+
+study.yaml (a name in braces is a part of a file name: "{{ext}}" its suffix, "{{class}}" in a label
+the class; images that end in "/" are folders of DICOM series):
+  name: Lesions
+  modality: MRI
+  labels: {{1: lesion}}          or the name of a file, as for --labels
+  sources:
+    Tr:
+      - images: "{{patient}}/{{sequence}}.nii.gz"
+        label: "{{patient}}/truth.nii.gz"
+        case: "{{patient}}_{{sequence}}"
+        patient: "{{patient}}"
+        exclude: [truth]
+
+afterwards:
   python data.py --split val=0.2 --name Liver --group patients.csv
   python data.py --check
 
 The exit code is 0 if all went well, 1 if anything was skipped, failed or found wrong, and 2 if the
-command was not understood. Run a command again to go on where it stopped: files that are whole and
-newer than the raw data and its list are kept.
+command was not understood. Run a command again to go on where it stopped: what is whole and made
+from the same raw data is kept.
 """
 
 
@@ -58,9 +94,8 @@ def list_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--root",
         type=Path,
-        default=RAW_ROOT,
-        metavar="DIR",
-        help="parent of the raw folders (default: %(default)s)",
+        metavar="DIR|FILE.yaml",
+        help=f"where the raw folders lie (default: {VARIABLE}, else {DEFAULT}); see below",
     )
     _add_out(parser)
     return parser
@@ -85,7 +120,11 @@ def _data_parser() -> argparse.ArgumentParser:
     )
     mode.add_argument("--check", action="store_true", help="verify every file of the tree")
     _add_prepare_options(parser)
-    parser.add_argument("--name", metavar="NAME", help="the dataset for --raw, --split, --check")
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help="the dataset for --raw, --split, --check (for --layout, by default the file's name)",
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="decides which patients --split moves (%(default)s)"
     )
@@ -93,7 +132,8 @@ def _data_parser() -> argparse.ArgumentParser:
         "--group",
         type=Path,
         metavar="FILE.csv",
-        help="columns case, patient: which cases --split must keep together",
+        help="columns case, patient: with -dt the patients enter the index, where they go before "
+        "those that the raw data tell; with --split cases of one patient stay together",
     )
     parser.add_argument(
         "--workers",
@@ -117,21 +157,40 @@ def _add_prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         type=Path,
-        metavar="DIR",
-        help="parent of the raw folders, if they have moved since step 1",
+        metavar="DIR|FILE.yaml",
+        help="where the raw folders lie, if they have moved since step 1",
     )
     parser.add_argument(
-        "--raw",
+        "--raw", type=Path, metavar="DIR", help="do both steps for this raw folder; see below"
+    )
+    parser.add_argument(
+        "--layout",
         type=Path,
-        metavar="DIR",
-        help="do both steps for this nnU-Net v2, MSD or mask-per-class folder",
+        metavar="FILE.yaml",
+        help="how the files of --raw lie, where no known layout fits; see below",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="the label table of --raw: .json (value and name either way round), .tsv (columns "
+        "index, name) or text (value name ..., such as FreeSurferColorLUT.txt, AAL, ITK-SNAP); it "
+        "goes before the tables in the folder",
     )
     parser.add_argument(
         "--channel",
-        type=int,
+        type=_channel,
         default=0,
         metavar="N",
         help="which channel of multi-channel images --raw uses (%(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_fraction,
+        metavar="T",
+        help="voxels of fractional labels that are at least this much belong to the class: of "
+        f"BIDS _probseg and DICOM-SEG files ({DEFAULT_THRESHOLD} if not given), and, if given, of "
+        "masks per class and of --layout",
     )
     parser.add_argument(
         "--keep-going",
@@ -158,11 +217,13 @@ def _refuse_mixed_options(parser: argparse.ArgumentParser, options: Namespace) -
         parser.error("--raw, --datasets and --root go with -dt")
     if options.raw and (options.datasets or options.root):
         parser.error("--raw goes without --datasets and --root")
-    if options.group and options.split is None:
-        parser.error("--group goes with --split")
-    if options.channel and not options.raw:
-        parser.error("--channel goes with --raw")
-    if options.name is None and (options.raw or options.split is not None):
+    for name in ("layout", "labels", "channel", "threshold"):
+        if getattr(options, name) and not options.raw:
+            parser.error(f"--{name} goes with --raw")
+    if options.group and options.check:
+        parser.error("--group goes with -dt and --split")
+    needs_name = (options.raw and not options.layout) or options.split is not None
+    if options.name is None and needs_name:
         parser.error("--name NAME is needed")
     if options.name and prepares and not options.raw:
         parser.error("with -dt, --name goes with --raw; listed datasets are named by --datasets")
@@ -183,3 +244,19 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number of 1 or more, got {text!r}")
     return int(text)
+
+
+def _channel(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a number of 0 or more, got {text!r}")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = 0.0
+    if not 0 < fraction <= 1:
+        raise argparse.ArgumentTypeError(f"a fraction above 0 and up to 1, got {text!r}")
+    return fraction

@@ -3,11 +3,12 @@
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 console = Console(stderr=True, soft_wrap=True)
+
+# Enough that no worker waits for the next job; each job that waits is in memory twice.
+_PENDING_PER_WORKER = 2
 
 
 class ConsoleHandler(logging.Handler):
@@ -65,8 +69,13 @@ def run_jobs(
 def _run_here(
     function: Callable[[Job], Result], jobs: Sequence[Job]
 ) -> Iterator[tuple[int, Result]]:
-    for position, job in enumerate(jobs):
-        yield position, function(job)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker: waking threads costs more than a volume's work
+    try:
+        for position, job in enumerate(jobs):
+            yield position, function(job)
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _run_pool(
@@ -74,10 +83,14 @@ def _run_pool(
 ) -> Iterator[tuple[int, Result]]:
     # A forked process would inherit torch's threads in a state that can hang.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
+    pending: dict[Future[Result], int] = {}
     try:
-        positions = {pool.submit(function, job): i for i, job in enumerate(jobs)}
-        for future in as_completed(positions):
-            yield positions[future], future.result()
+        for position, job in enumerate(jobs):
+            pending[pool.submit(function, job)] = position
+            if len(pending) >= _PENDING_PER_WORKER * workers:
+                yield from _take_finished(pending)
+        while pending:
+            yield from _take_finished(pending)
     except BrokenProcessPool as error:
         raise ValueError(
             "a worker process died, most likely for lack of memory; try fewer --workers, "
@@ -87,9 +100,24 @@ def _run_pool(
         pool.shutdown(cancel_futures=True)
 
 
+def _take_finished(pending: dict[Future[Result], int]) -> Iterator[tuple[int, Result]]:
+    """Wait for at least one job and take those that have ended out of the pending ones."""
+    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+        yield pending.pop(future), future.result()
+
+
 def _start_worker() -> None:
     torch.set_num_threads(1)  # the processes already share the processors among them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends the pool
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed; the pool alone would wait for jobs for ever."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 @contextmanager

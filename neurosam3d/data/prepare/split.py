@@ -4,17 +4,21 @@ Only index entries move: a validation entry made here keeps its files in `images
 `labelsTr`, by which it is told from a validation set that the raw data brought. A new split
 takes its entries back first, so the same seed gives the same split however often it is run,
 and preparing the training set again leaves its validation cases where they are.
+
+What must not be divided stays together: the images of one patient, and images of the same
+content under other names, in whatever class; and so on, for what either is linked to.
 """
 
 import csv
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from neurosam3d.data.index import Case, read_index, write_index
+from neurosam3d.data.case import Case
+from neurosam3d.data.index import read_index, write_index
 from neurosam3d.data.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -35,7 +39,8 @@ def split_training_set(
             count, and a case without one is a patient by itself.
 
     Returns:
-        Number of patients that stay in training, and of those moved to validation.
+        Number of patients that stay in training, and of those moved to validation. Patients who
+        share an image count as one.
 
     Raises:
         ValueError: If the training set is not prepared, the share does not lie between 0 and 1,
@@ -46,19 +51,45 @@ def split_training_set(
     own, moved = _validation_cases(tree, name)
     training = read_index(tree.index(name, "Tr"))
     cases = _with_patients(sorted([*training, *moved], key=_order), patients)
-    by_patient: dict[str, list[Case]] = defaultdict(list)
-    for case in cases:
-        by_patient[case.group].append(case)
-    if len(by_patient) < 2:
-        raise ValueError(f"a split needs at least 2 patients, {name}_Tr has {len(by_patient)}")
-    num_moved = min(max(1, round(share * len(by_patient))), len(by_patient) - 1)
-    chosen = set(random.Random(seed).sample(sorted(by_patient), num_moved))
-    taken = [case for case in cases if case.group in chosen]
+    groups = link_cases(cases)
+    if len(groups) < 2:
+        raise ValueError(f"a split needs at least 2 patients, {name}_Tr has {len(groups)}")
+    num_moved = min(max(1, round(share * len(groups))), len(groups) - 1)
+    chosen = random.Random(seed).sample(range(len(groups)), num_moved)
+    taken = {case.image for number in chosen for case in groups[number]}
     # Validation first: a crash in between leaves cases in both indexes, which running again
     # mends, instead of in none.
-    write_index(tree.index(name, "Val"), [*own, *taken])
-    write_index(tree.index(name, "Tr"), [case for case in cases if case.group not in chosen])
-    return len(by_patient) - num_moved, num_moved
+    write_index(tree.index(name, "Val"), [*own, *(c for c in cases if c.image in taken)])
+    write_index(tree.index(name, "Tr"), [case for case in cases if case.image not in taken])
+    return len(groups) - num_moved, num_moved
+
+
+def link_cases(cases: Iterable[Case]) -> list[list[Case]]:
+    """Group the cases that must not be divided between training and validation.
+
+    Two cases are linked if they have one image, one patient or one content, and groups are what
+    hangs together by such links.
+
+    Returns:
+        The groups, in the order of their patients' names; images without one count by their own.
+    """
+    parents: dict[Hashable, Hashable] = {}
+
+    def root(key: Hashable) -> Hashable:
+        while (parent := parents.setdefault(key, key)) != key:
+            parents[key] = key = parents[parent]  # halves the way for whoever comes next
+        return key
+
+    by_image: dict[Path, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_image[case.image].append(case)
+        for kind, value in (("patient", case.patient), ("content", case.extra.get("content"))):
+            if value:
+                parents[root((kind, value))] = root(case.image)
+    groups: dict[Hashable, list[Case]] = defaultdict(list)
+    for image, found in by_image.items():
+        groups[root(image)] += found
+    return sorted(groups.values(), key=lambda group: min(map(_group_order, group)))
 
 
 def read_patients(path: Path) -> dict[str, str]:
@@ -84,10 +115,24 @@ def read_patients(path: Path) -> dict[str, str]:
     return patients
 
 
+def check_indexes(tree: Tree, name: str, set_name: str) -> None:
+    """Refuse to begin where `write_keeping_split` would fail in the end.
+
+    Raises:
+        ValueError: If an earlier index, which says how cases were split, cannot be read.
+    """
+    for path in {tree.index(name, set_name), tree.index(name, "Val")}:
+        try:
+            _read(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; remove it to prepare {name} without its split") from error
+
+
 def write_keeping_split(tree: Tree, name: str, set_name: str, cases: Sequence[Case]) -> Path:
     """Write the index of freshly prepared cases as an earlier split has divided them.
 
-    Patients that the earlier indexes know are kept, too.
+    Patients that the earlier indexes know are kept, too. A new case that is linked to one moved
+    to validation follows it there.
 
     Returns:
         The index of the set.
@@ -97,7 +142,9 @@ def write_keeping_split(tree: Tree, name: str, set_name: str, cases: Sequence[Ca
     known = {case.image: case.patient for case in [*moved, *_read(path)]}
     cases = [replace(case, patient=case.patient or known.get(case.image)) for case in cases]
     if set_name == "Tr" and moved:
-        taken = {case.image for case in moved}
+        before = {case.image for case in moved}
+        linked = (group for group in link_cases(cases) if any(c.image in before for c in group))
+        taken = {case.image for group in linked for case in group}
         write_index(tree.index(name, "Val"), [*own, *(c for c in cases if c.image in taken)])
         cases = [case for case in cases if case.image not in taken]
     if set_name == "Val":
@@ -114,8 +161,12 @@ def _validation_cases(tree: Tree, name: str) -> tuple[list[Case], list[Case]]:
     return [case for case in cases if case.image.parent != folder], moved
 
 
-def _read(path: Path) -> list[Case]:
+def _read(path: Path) -> Sequence[Case]:
     return read_index(path) if path.is_file() else []
+
+
+def _group_order(case: Case) -> tuple[str, Path]:
+    return case.group, case.image
 
 
 def _order(case: Case) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """Small raw folders for the tests of the preparation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,22 @@ import nibabel
 import numpy as np
 import pytest
 
+from neurosam3d.data.prepare.command import data_command
+from neurosam3d.data.prepare.convert import CaseJob, CaseResult, prepare_case
+from neurosam3d.data.prepare.raw_item import RawItem
+from neurosam3d.data.prepare.record import CaseRecord
+from neurosam3d.data.tree import Tree
+
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 1.5, 0, 4], [0, 0, 3.0, 7], [0, 0, 0, 1]])
 SHAPE = (9, 7, 5)
 
 WriteVolume = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _no_raw_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine says of its raw folders is of no matter."""
+    monkeypatch.delenv("NEUROSAM3D_RAW", raising=False)
 
 
 @pytest.fixture
@@ -69,3 +81,63 @@ def raw(tmp_path: Path, write_volume: WriteVolume, organs: np.ndarray) -> Path:
         ' "numTraining": 2, "file_ending": ".nii.gz"}'
     )
     return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where `prepare` puts the prepared dataset A."""
+    return tmp_path / "out/A"
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Callable[..., CaseResult]:
+    """Prepare case c1 of the dataset A, by default with the classes liver (1) and tumor (2)."""
+
+    def run(
+        image: Path,
+        label: Path,
+        *,
+        classes: dict[str, tuple[int, ...]] | None = None,
+        channel: int = 0,
+        binary: bool = False,
+        threshold: float | None = None,
+        known: CaseRecord | None = None,
+    ) -> CaseResult:
+        classes = {"liver": (1,), "tumor": (2,)} if classes is None else classes
+        items = tuple(
+            RawItem(image, label, values, name, "c1", None, channel, binary, threshold)
+            for name, values in classes.items()
+        )
+        return prepare_case(CaseJob(Tree(tmp_path / "out"), "A", "Tr", items, ("CT",), known))
+
+    return run
+
+
+@pytest.fixture
+def touch(tmp_path: Path) -> Callable[..., None]:
+    """Make empty files, named from the test's folder on; enough for what is only listed."""
+
+    def make(*names: str) -> None:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run `data.py` into the folder out; return the exit code and what it said."""
+
+    def call(*arguments: object, known: Sequence[str] = ("AMOS", "WORD")) -> tuple[int, str]:
+        try:
+            code = data_command(known, [*map(str, arguments), "--out", str(tmp_path / "out")])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "Traceback" not in captured.err
+        return code, captured.err
+
+    return call

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -32,23 +32,6 @@ class Word(BaseDatasetJSONGenerator):
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-@pytest.fixture
-def run(out: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `data.py`; return the exit code and what it said on standard error."""
-
-    def call(*arguments: object, known: Sequence[str] = ("AMOS", "WORD")) -> tuple[int, str]:
-        try:
-            code = data_command(known, [str(a) for a in (*arguments, "--out", out)])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert "Traceback" not in captured.err
-        return code, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -246,8 +229,15 @@ def test_a_channel_of_4d_images_can_be_chosen(
         (["--split", "0.2", "--name", "A"], 2, "got '0.2'"),
         (["--check", "--raw", "x"], 2, "go with -dt"),
         (["-dt", "Tr", "--raw", "x", "--name", "A", "--datasets", "B"], 2, "goes without"),
-        (["-dt", "Tr", "--group", "x.csv"], 2, "--group goes with --split"),
+        (["--check", "--group", "x.csv"], 2, "--group goes with -dt and --split"),
         (["-dt", "Tr", "--channel", "1"], 2, "--channel goes with --raw"),
+        (["-dt", "Tr", "--layout", "x.yaml"], 2, "--layout goes with --raw"),
+        (["-dt", "Tr", "--labels", "x.txt"], 2, "--labels goes with --raw"),
+        (["-dt", "Tr", "--threshold", "0.5"], 2, "--threshold goes with --raw"),
+        (["-dt", "Tr", "--raw", "x", "--name", "A", "--threshold", "2"], 2, "up to 1, got '2'"),
+        (["-dt", "Tr", "--raw", "x", "--name", "A", "--channel", "-1"], 2, "0 or more, got '-1'"),
+        (["-dt", "Tr", "--raw", ".", "--layout", "none.yaml"], 1, "cannot read none.yaml"),
+        (["-dt", "Tr", "--raw", ".", "--name", "A", "--labels", "none.tsv"], 1, "none.tsv: No"),
         (["--check", "--workers", "0"], 2, "a number of 1 or more, got '0'"),
     ],
 )

@@ -12,6 +12,7 @@ from neurosam3d.data.prepare.generator import (
     list_dataset,
 )
 from neurosam3d.data.prepare.pairing import Source
+from neurosam3d.data.prepare.problems import Kind
 
 SAMPLE = Path(__file__).parents[2] / "sample"
 
@@ -92,9 +93,45 @@ def test_sources_with_tables_of_their_own(tmp_path: Path) -> None:
 def test_a_missing_or_empty_raw_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Liver: no raw folder .*LiverStudy"):
         list_dataset(Liver(), tmp_path)
-    (tmp_path / "LiverStudy").mkdir()
-    with pytest.raises(ValueError, match=r"no image with a label .* imagesTr/\{case\}\{ext\}, "):
+    touch(tmp_path, "LiverStudy/imagesTr/a.nii.gz")
+    message = (
+        r"no image with a label .* imagesTr/\{case\}\{ext\}.*; Liver_Tr: image without"
+    )
+    with pytest.raises(ValueError, match=message):
         list_dataset(Liver(), tmp_path)
+
+
+def test_the_list_keeps_what_has_no_partner_and_where_it_lies(tmp_path: Path) -> None:
+    touch(tmp_path, "LiverStudy/imagesTr/a.nii.gz", "LiverStudy/labelsTr/a.nii.gz")
+    touch(tmp_path, "LiverStudy/imagesTr/b.nii.gz", "LiverStudy/labelsTr/c.nii.gz")
+    listing = list_dataset(Liver(), tmp_path)
+    kinds = [(problem.kind, problem.case) for problem in listing.problems["Tr"]]
+    assert kinds == [(Kind.NO_LABEL, "b"), (Kind.NO_IMAGE, "")]
+    assert (listing.root, listing.raw_folder) == (tmp_path, "LiverStudy")
+    elsewhere = list_dataset(Liver(tmp_path / "LiverStudy"), Path("/raw"))
+    assert (elsewhere.root, elsewhere.raw_folder) == (tmp_path, "LiverStudy")
+
+
+def test_a_record_tells_page_and_licence(tmp_path: Path) -> None:
+    touch(tmp_path, "AMOS/imagesTr/a.nii.gz", "AMOS/labelsTr/a.nii.gz")
+    content = list_dataset(Amos(), tmp_path).to_json()
+    assert content["page"] == catalogue.AMOS.page != ""
+    assert content["licence"] == catalogue.AMOS.licence != ""
+
+
+def test_an_own_generate_that_names_a_case_twice_loses_its_images(tmp_path: Path) -> None:
+    class Own(Liver):
+        def generate(self) -> dict[str, Any]:
+            items = [
+                {"image": f"{i}.nii", "seg": "l.nii", "seg_index": 1, "case": c}
+                for i, c in enumerate("xxy")
+            ]
+            return {"name": "Own", "modality": ["MR"], "labels": {1: "liver"}, "training": items}
+
+    (tmp_path / "LiverStudy").mkdir()
+    listing = list_dataset(Own(), tmp_path)
+    assert [item.case for item in listing.items["Tr"]] == ["y"]
+    assert [problem.kind for problem in listing.problems["Tr"]] == [Kind.SAME_NAME]
 
 
 def test_amos_lists_the_sample() -> None:

@@ -13,7 +13,8 @@ from neurosam3d.data.prepare.listing import (
     strip_suffix,
     write_listing,
 )
-from neurosam3d.data.tree import Tree
+from neurosam3d.data.prepare.problems import Kind, Problem
+from neurosam3d.data.tree import Tree, write_json
 
 ITEM = {"image": "imagesTr/a.nii.gz", "seg": "labelsTr/a.nii.gz", "seg_index": 1}
 
@@ -37,28 +38,77 @@ def test_the_three_required_keys_of_an_item_are_enough() -> None:
             RawItem(image, seg, (1, 2), "both", "a"),
         )
     }
+    assert listing.problems == {}
+
+
+def make_listing() -> Listing:
+    item = RawItem(
+        Path("/x/i.mha"), Path("/x/s.mha"), (1, 3), "liver", "c", "p", 2, True, 0.25, "MRI"
+    )
+    lost = Problem(Kind.NO_LABEL, "no label belongs to /x/j.mha", "j")
+    return Listing(
+        name="A",
+        modality=("CT", "MRI"),
+        labels={(1, 3): "liver"},
+        items={"Ts": (item,)},
+        root=Path("/x"),
+        problems={"Ts": (lost, Problem(Kind.NO_IMAGE, "no image belongs to /x/k.mha"))},
+        raw_folder="A/raw",
+        page="https://example.org",
+        licence="CC BY",
+    )
 
 
 def test_json_round_trip() -> None:
-    item = RawItem(Path("/x/i.mha"), Path("/x/s.mha"), (1, 3), "liver", "c", "p", 2, binary=True)
-    listing = Listing("A", ("CT", "MRI"), {(1, 3): "liver"}, {"Ts": (item,)}, Path("/x"))
+    listing = make_listing()
     content = listing.to_json()
-    assert list(content) == [
-        "name", "modality", "labels", "root", "training", "validation", "testing"
-    ]  # fmt: skip
-    assert content["training"] is None
+    required = ("name", "modality", "labels", "training", "validation", "testing")
+    assert set(required) < content.keys()
+    assert content["labels"] == {"1,3": "liver"}
+    assert (content["training"], content["validation"]) == (None, None)
     assert content["testing"][0]["seg_index"] == [1, 3]
-    again = parse(content)
-    assert again.items == listing.items
+    assert content["problems"] == {
+        "testing": [
+            {
+                "case": "j",
+                "kind": "image without label",
+                "sentence": "no label belongs to /x/j.mha",
+            },
+            {"case": "", "kind": "label without image", "sentence": "no image belongs to /x/k.mha"},
+        ]
+    }
+    again = Listing.from_json(content, source="here", folder=Path("/elsewhere"))
     assert again.to_json() == content
+    assert (again.items, again.problems) == (listing.items, listing.problems)
+    assert (again.raw, again.page, again.licence) == (Path("/x/A/raw"), listing.page, "CC BY")
 
 
-def test_images_of_one_name_are_told_apart_by_their_folders() -> None:
-    items = [{**ITEM, "image": f"images_{sequence}/a.nii.gz"} for sequence in ("T1", "T2")]
-    assert [item.case for item in parse(make_content(*items)).items["Tr"]] == [
-        "images_T1_a",
-        "images_T2_a",
+def test_what_is_not_set_is_left_out_of_the_json() -> None:
+    content = Listing("A", ("CT",), {}, {}).to_json()
+    assert list(content) == [
+        "name",
+        "modality",
+        "labels",
+        "training",
+        "validation",
+        "testing",
     ]
+
+
+def test_cases_without_a_name_are_named_after_their_images() -> None:
+    listing = parse(make_content(ITEM, {**ITEM, "image": "s1/T1.mha"}, {**ITEM, "image": "s2/T1"}))
+    assert [item.case for item in listing.items["Tr"]] == ["a", "s1_T1", "s2_T1"]
+
+
+def test_images_that_share_a_case_name_become_a_problem() -> None:
+    first = {**ITEM, "case": "c", "image": "a.nii"}
+    entries = [first, {**first, "image": "b.nii"}, {**ITEM, "case": "d", "image": "d.nii"}]
+    listing = parse(make_content(*entries))
+    assert [item.case for item in listing.items["Tr"]] == ["d"]
+    (problem,) = listing.problems["Tr"]
+    assert problem.kind is Kind.SAME_NAME
+    assert problem.sentence == "case 'c' stands for two images, /raw/a.nii and /raw/b.nii"
+    assert parse(make_content(first, {**first, "image": "b.nii"})).items == {}
 
 
 @pytest.mark.parametrize(
@@ -71,15 +121,30 @@ def test_images_of_one_name_are_told_apart_by_their_folders() -> None:
         (make_content({**ITEM, "seg_index": "x"}), "integers of 0 or more, got 'x'"),
         (make_content(ITEM, name="a/b"), "got 'a/b'"),
         (make_content(ITEM, {**ITEM, "seg": "b"}), "case 'a' has two labels for class 'left_k"),
+        (make_content(ITEM, problems={"training": [{"kind": "?"}]}), "here, problems: an entry"),
         (
-            make_content({**ITEM, "case": "c"}, {**ITEM, "case": "c", "image": "b.nii.gz"}),
-            "case 'c' stands for two images, /raw/imagesTr/a.nii.gz and /raw/b.nii.gz",
+            make_content(problems={"training": [{"kind": "?", "sentence": "x", "case": ""}]}),
+            "here, problems: an entry needs kind, case and sentence, got '\\?' is not a valid Kind",
         ),
     ],
 )
 def test_an_unfit_list_is_refused(content: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse(content)
+
+
+def test_problems_are_summed_up_by_set_and_kind() -> None:
+    lost = [Problem(Kind.NO_LABEL, f"no label belongs to {i}") for i in range(3)]
+    orphan = Problem(Kind.NO_IMAGE, "no image belongs to x")
+    problems = {"Tr": (lost[0], orphan, lost[1]), "Ts": (lost[2],)}
+    listing = Listing("A", ("CT",), {}, {}, problems=problems)
+    assert listing.sum_up_problems() == [
+        "A_Tr: image without label: 2, the first: no label belongs to 0",
+        "A_Tr: label without image: 1, the first: no image belongs to x",
+        "A_Ts: image without label: 1, the first: no label belongs to 2",
+    ]
+    with pytest.raises(ValueError, match=r"^no image with a label in /raw; A_Tr: image without"):
+        listing.require_items("in /raw")
 
 
 def test_an_unchanged_list_keeps_its_date(tmp_path: Path) -> None:
@@ -107,13 +172,35 @@ def test_a_missing_list_names_the_command(tmp_path: Path) -> None:
         read_listing(Tree(tmp_path), "Liver")
 
 
-def test_raw_files_can_be_found_below_another_root() -> None:
-    item = {**ITEM, "seg": "/elsewhere/a.nii.gz"}
-    listing = parse(make_content(item, root="/raw")).moved_to(Path("/scratch"))
-    assert listing.items["Tr"][0].image == Path("/scratch/imagesTr/a.nii.gz")
-    assert listing.items["Tr"][0].seg == Path("/elsewhere/a.nii.gz")
+def test_paths_of_a_list_may_be_relative_to_it(tmp_path: Path, monkeypatch: Any) -> None:
+    write_json(Tree(tmp_path / "out").dataset_json("Kidney"), make_content(ITEM))
+    monkeypatch.chdir(tmp_path)
+    item = read_listing(Tree(Path("out")), "Kidney").items["Tr"][0]
+    assert item.image == tmp_path / "out/Kidney/imagesTr/a.nii.gz"
+
+
+def test_raw_files_can_be_found_in_another_folder() -> None:
+    item = {**ITEM, "seg": "/elsewhere/a.nii.gz", "image": "/disk/Kidney/a.nii.gz"}
+    moved = parse(make_content(item, root="/disk", raw_folder="Kidney")).moved_to(Path("/new/K"))
+    assert moved.items["Tr"][0].image == Path("/new/K/a.nii.gz")
+    assert moved.items["Tr"][0].seg == Path("/elsewhere/a.nii.gz")
+    assert moved.moved_to(Path("/z")).items["Tr"][0].image == Path("/z/a.nii.gz")
     with pytest.raises(ValueError, match="without a root folder"):
         parse(make_content(ITEM)).moved_to(Path("/scratch"))
+
+
+def test_given_patients_go_before_those_of_the_raw_data() -> None:
+    items = [{**ITEM, "case": c, "image": c, **p} for c, p in (("a", {}), ("b", {"patient": "B"}))]
+    listing = parse(make_content(*items, validation=[{**ITEM, "case": "v"}]))
+
+    def patients(listing: Listing) -> list[str | None]:
+        return [item.patient for item in listing.items["Tr"]]
+
+    assert patients(listing.with_patients("Tr", {"a": "1", "x": "9"})) == ["1", "B"]
+    assert patients(listing.with_patients("Tr", {"a": "1", "b": "1"})) == ["1", "1"]
+    assert listing.with_patients("Ts", {}) == listing
+    with pytest.raises(ValueError, match=r"Kidney_Tr: no patient is given for case 'a' \(1 miss"):
+        listing.with_patients("Tr", {"b": "1"})
 
 
 @pytest.mark.parametrize(

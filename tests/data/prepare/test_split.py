@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from neurosam3d.data.index import Case, read_index, write_index
+from neurosam3d.data.case import Case
+from neurosam3d.data.index import read_index, write_index
 from neurosam3d.data.prepare.split import (
+    link_cases,
     read_patients,
     split_training_set,
     write_keeping_split,
@@ -13,14 +15,23 @@ from neurosam3d.data.prepare.split import (
 from neurosam3d.data.tree import Tree
 
 
-def make_case(tree: Tree, case: str, *, patient: str | None = None, files: str = "Tr") -> Case:
+def make_case(
+    tree: Tree,
+    case: str,
+    *,
+    patient: str | None = None,
+    files: str = "Tr",
+    class_name: str = "liver",
+    content: str = "",
+) -> Case:
     return Case(
         image=tree.image("A", files, case),
-        label=tree.label("A", files, "liver", case),
-        class_name="liver",
+        label=tree.label("A", files, class_name, case),
+        class_name=class_name,
         volume_mm3=9.0,
         spacing=(2.0, 1.5, 3.0),
         patient=patient,
+        extra={"content": content} if content else {},
     )
 
 
@@ -84,6 +95,40 @@ def test_patients_in_the_entries_count_without_a_file(tree: Tree) -> None:
     }
 
 
+def test_images_of_one_content_are_never_divided_whatever_their_class(tree: Tree) -> None:
+    # The scan of c0 is there again as c4 with another class, and as c8.
+    cases = [
+        make_case(tree, f"c{i}", content=str(i % 4), class_name="liver" if i < 4 else "spleen")
+        for i in range(10)
+    ]
+    write_index(tree.index("A", "Tr"), cases)
+    for seed in range(6):
+        assert split_training_set(tree, "A", 0.5, seed=seed) == (2, 2)
+        contents = [
+            {case.extra["content"] for case in read_index(tree.index("A", set_name))}
+            for set_name in ("Tr", "Val")
+        ]
+        assert not contents[0] & contents[1]
+        assert contents[0] | contents[1] == {"0", "1", "2", "3"}
+
+
+def test_links_of_patients_and_contents_make_one_group(tree: Tree) -> None:
+    cases = [
+        make_case(tree, "a", patient="p"),
+        make_case(tree, "b", patient="p", content="1"),
+        make_case(tree, "c", patient="q", content="1"),
+        make_case(tree, "d", patient="q"),
+        make_case(tree, "d", patient="q", class_name="spleen"),
+        make_case(tree, "e", content="2"),
+        make_case(tree, "f"),
+        make_case(tree, "p"),  # a case of this name is no patient of this name
+    ]
+    groups = [[case.case_id for case in group] for group in link_cases(cases)]
+    assert groups == [["e"], ["f"], ["a", "b", "c", "d", "d"], ["p"]]
+    backwards = [[case.case_id for case in group] for group in link_cases(cases[::-1])]
+    assert [sorted(group) for group in backwards] == groups
+
+
 @pytest.mark.parametrize(("share", "sizes"), [(0.001, (9, 1)), (0.999, (1, 9))])
 def test_neither_side_is_ever_empty(
     tree: Tree, training: list[Case], share: float, sizes: tuple[int, int]
@@ -124,6 +169,22 @@ def test_preparing_the_training_set_again_keeps_the_split(tree: Tree, training: 
     assert names(tree, "Tr") == {case.case_id for case in training} - before | {"new"}
     entries = [*read_index(tree.index("A", "Tr")), *read_index(tree.index("A", "Val"))]
     assert {case.case_id: case.patient for case in entries} == {**patients, "new": None}
+
+
+def test_a_new_case_follows_its_patient_and_its_content_to_validation(tree: Tree) -> None:
+    cases = [make_case(tree, f"c{i}", patient=f"p{i}", content=str(i)) for i in range(4)]
+    write_index(tree.index("A", "Tr"), cases)
+    split_training_set(tree, "A", 0.25, seed=0)
+    (moved,) = read_index(tree.index("A", "Val"))
+    stays = next(case for case in cases if case.case_id != moved.case_id)
+    new = [
+        make_case(tree, "n1", patient=moved.patient),
+        make_case(tree, "n2", content=moved.extra["content"]),
+        make_case(tree, "n3", patient=stays.patient, content="new"),
+    ]
+    write_keeping_split(tree, "A", "Tr", [*cases, *new])
+    assert names(tree, "Val") == {moved.case_id, "n1", "n2"}
+    assert names(tree, "Tr") == {*(c.case_id for c in cases), "n3"} - {moved.case_id}
 
 
 def test_preparing_a_validation_set_keeps_what_was_moved_there(
