@@ -6,8 +6,9 @@ described: every class reads the label file, takes its value out, fits it to the
 it; the first one also loads the image as float32 and saves it. Another candidate is a second run
 over what is there already.
 
-``--cases 5 50`` prepares so many cases instead, with two worker processes, and prints the peak
-memory of each: it must not grow with the number of cases.
+``--cases 50 200`` prepares so many cases instead, with two worker processes, and prints the peak
+memory of both kinds of process: volumes must not add up. (A worker's heap takes some twenty cases
+to find its size; the parent keeps the index entries.)
 """
 
 import argparse

@@ -5,7 +5,7 @@ A dataset is known by a record of the catalogue, or found in the tree by its ind
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,7 +15,7 @@ from neurosam3d.data.index import read_index
 from neurosam3d.data.prepare.catalogue import DatasetRecord
 from neurosam3d.data.prepare.labels import parse_labels
 from neurosam3d.data.prepare.pairing import Source
-from neurosam3d.data.tree import SETS, Tree, folder_name, split_set_name
+from neurosam3d.data.tree import SETS, Tree, folder_name, read_json, split_set_name
 
 OWN_DATA = "own data"
 UNKNOWN = "not recorded"
@@ -77,6 +77,8 @@ class DatasetFacts:
         name: Its name in the tree.
         modality: What the images are.
         record: What the catalogue says of it; None for a dataset of the user's own.
+        licence: Its terms in short, where they are known.
+        page: Address of the page that publishes it, where there is one.
         raw: Its raw folder, where that was found.
         sets: Set (Tr, Val, Ts) -> what is prepared.
         classes: Class, as its folder is named -> its objects; those of the record come first.
@@ -86,6 +88,8 @@ class DatasetFacts:
     name: str
     modality: tuple[str, ...] = ()
     record: DatasetRecord | None = None
+    licence: str = ""
+    page: str = ""
     raw: Path | None = None
     sets: Mapping[str, SetFacts] = field(default_factory=dict)
     classes: Mapping[str, ClassFacts] = field(default_factory=dict)
@@ -94,9 +98,8 @@ class DatasetFacts:
     @property
     def terms(self) -> str:
         """The licence, and the page that publishes the data."""
-        if self.record is None:
-            return OWN_DATA
-        return " ".join(filter(None, (self.record.licence, self.record.page))) or UNKNOWN
+        missing = OWN_DATA if self.record is None else UNKNOWN
+        return " ".join(filter(None, (self.licence, self.page))) or missing
 
     @property
     def templates(self) -> dict[str, list[str]]:
@@ -112,8 +115,8 @@ class DatasetFacts:
         return {
             "name": self.name,
             "modality": list(self.modality),
-            "licence": self.record.licence if self.record else OWN_DATA,
-            "page": self.record.page if self.record else "",
+            "licence": self.licence or ("" if self.record or self.page else OWN_DATA),
+            "page": self.page,
             "raw_folder": self.record.raw_folder if self.record else "",
             "raw": None if self.raw is None else str(self.raw),
             "sources": self.templates,
@@ -151,8 +154,20 @@ def collect_facts(
         record = records.get(name)
         sets, problems = _read_sets(tree, name, prepared.get(name, ()))
         raw = None if record is None else find_raw(record)
-        facts.append(describe_dataset(name, record, sets, raw=raw, problems=problems))
+        licence, page = (record.licence, record.page) if record else _declared_terms(tree, name)
+        found = describe_dataset(name, record, sets, raw=raw, problems=problems)
+        facts.append(replace(found, licence=licence, page=page))
     return facts
+
+
+def _declared_terms(tree: Tree, name: str) -> tuple[str, str]:
+    """Return licence and page as the layout of a user's own dataset declares them."""
+    try:
+        content = read_json(tree.dataset_json(name))
+    except ValueError:
+        content = {}  # the file may be missing; `data.py --check` tells of damaged ones
+    content = content if isinstance(content, Mapping) else {}
+    return str(content.get("licence", "")), str(content.get("page", ""))
 
 
 def describe_dataset(

@@ -130,17 +130,15 @@ def _table(title: str, names: Sequence[str], *headings: str) -> Table:
 
 def _terms(facts: DatasetFacts) -> Text:
     """Return licence and page, the page without what most addresses have in common."""
-    page = facts.record.page if facts.record else ""
+    page = facts.page
     shown = page.partition("://")[2].removeprefix("www.").removesuffix("/")
     return Text(facts.terms.replace(page, shown), style=f"link {page}" if page else "")
 
 
 def _short_terms(facts: DatasetFacts) -> Text:
     """Return the licence, else the site of the page."""
-    if facts.record is None:
-        return Text(facts.terms)
-    site = urlsplit(facts.record.page).netloc.removeprefix("www.")
-    return Text(facts.record.licence or site or facts.terms)
+    site = urlsplit(facts.page).netloc.removeprefix("www.")
+    return Text(facts.licence or site or facts.terms)
 
 
 def _count(number: int) -> str:

@@ -15,7 +15,7 @@ from neurosam3d.data.overview_table import show_all, show_one
 from neurosam3d.data.prepare.catalogue import RECORDS
 from neurosam3d.data.prepare.catalogue.record import DatasetRecord
 from neurosam3d.data.prepare.pairing import Source
-from neurosam3d.data.tree import Tree
+from neurosam3d.data.tree import Tree, write_json
 
 ABDOMEN = DatasetRecord(
     name="Abdomen",
@@ -92,6 +92,15 @@ def test_classes_are_counted_over_all_sets(tree: Tree) -> None:
     assert facts.classes["spleen"].num_objects == {"Tr": 1}
     assert facts.modality == ("CT", "MRI")
     assert facts.terms == "own data"
+
+
+def test_terms_of_own_data_are_those_that_its_layout_declares(tree: Tree) -> None:
+    write_json(tree.dataset_json("Mine"), {"licence": "CC BY", "page": "https://example.org/m"})
+    facts = describe(tree, "Mine")
+    assert facts.terms == "CC BY https://example.org/m"
+    assert (facts.to_json()["licence"], facts.to_json()["page"]) == (facts.licence, facts.page)
+    tree.dataset_json("Mine").write_text("{", encoding="utf-8")
+    assert describe(tree, "Mine").terms == "own data"
 
 
 def test_sets_come_in_their_usual_order(tree: Tree, write_index: WriteIndex) -> None:

@@ -161,7 +161,7 @@ def _check_folders(tree: Tree, datasets: Sequence[str], sets: Sets) -> Iterator[
         if not is_being_written(path):
             yield Problem(Kind.UNFINISHED, f"{path} is left by a run that did not end")
     for folder, paths in unnamed.items():
-        sentence = f"{len(paths)} files in {folder} are in no index, the first is {paths[0].name}"
+        sentence = f"{folder} holds files of no index: {len(paths)}, the first {paths[0].name}"
         yield Problem(Kind.NOT_NAMED, sentence)
 
 

@@ -56,8 +56,10 @@ class SetReport:
 
     @property
     def num_skipped(self) -> int:
-        """Number of cases of which nothing was made."""
-        return sum(record.is_skipped for record in self.records)
+        """Number of cases of which nothing was made, be it for want of an image or a label."""
+        listed = {problem.case for problem in self.listing_problems if problem.case}
+        lost = listed - {record.case for record in self.records}
+        return len(lost) + sum(record.is_skipped for record in self.records)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

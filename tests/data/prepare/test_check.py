@@ -349,7 +349,7 @@ def test_files_that_no_index_names_are_noted(tree: Tree) -> None:
     report = check_tree(tree)
     assert report.is_clean
     assert [(p.kind, p.sentence) for p in report.problems] == [
-        (Kind.NOT_NAMED, f"1 files in {p.parent} are in no index, the first is {p.name}")
+        (Kind.NOT_NAMED, f"{p.parent} holds files of no index: 1, the first {p.name}")
         for p in extra
     ]
 

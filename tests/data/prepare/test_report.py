@@ -44,7 +44,7 @@ def report() -> SetReport:
 
 def test_totals(report: SetReport) -> None:
     assert (report.num_cases, report.num_entries, report.num_empty) == (2, 4, 2)
-    assert (report.num_skipped, report.num_kept) == (1, 1)
+    assert (report.num_skipped, report.num_kept) == (2, 1)  # b, and d without label
 
 
 def test_notes_alone_leave_a_set_complete(report: SetReport) -> None:
@@ -58,7 +58,7 @@ def test_the_json_names_every_case_and_counts_every_kind(tmp_path: Path, report:
     write_report(tmp_path / "A/report_Tr.json", report)
     content = json.loads((tmp_path / "A/report_Tr.json").read_text(encoding="utf-8"))
     assert content["set"] == "A_Tr"
-    assert content["totals"] == {"cases": 2, "labels": 4, "empty_classes": 2, "skipped": 1}
+    assert content["totals"] == {"cases": 2, "labels": 4, "empty_classes": 2, "skipped": 2}
     assert content["problems"] == {
         "image without label": 1,
         "case name used twice": 1,
