@@ -18,7 +18,7 @@ DEMO_RUN := work_dir/demo
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all lint format bench clean
+.PHONY: help setup demo test test-slow test-all lint format bench bench-data clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ format: $(READY)  ## let ruff format the code and sort its imports
 bench: $(READY)  ## measure the image encoder against a plain reading, and a training step
 	$(BIN)/python -m benchmarks.encoder
 	$(BIN)/python -m benchmarks.training_step
+
+bench-data: $(READY)  ## measure preparing and loading data against the plain ways
+	$(BIN)/python -m benchmarks.prepare
+	$(BIN)/python -m benchmarks.data_loading
 
 clean:  ## remove .venv and caches; data_fixed and work_dir stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

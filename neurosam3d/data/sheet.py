@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MAX_LEGEND = 60  # classes
 _WIDTH, _MAX_PANEL = 13.0, 6.5  # inches
-_HEADING, _CAPTION, _LEGEND_ROW = 0.75, 0.4, 0.2  # inches
+_HEADING, _LEGEND_ROW = 0.75, 0.2  # inches
+_CAPTION_LINE, _CAPTION_GAP = 0.13, 0.14  # inches
 _CHARACTER = 0.07  # inches at 8 points
 _TALLEST = 1.4  # height of a panel by its width; what is taller is drawn narrower
 
@@ -48,11 +49,19 @@ def draw_sheet(
     heights = [side * _height_by_width(shown) for _, shown in slices]
     rows = [max(heights[first : first + columns]) for first in range(0, len(slices), columns)]
     legend_columns, legend_inches = _measure_legend(names, side * columns)
-    figure, panels = _lay_out(rows, columns, side=side, legend_inches=legend_inches)
-    for panel, (tile, shown) in zip(panels, slices, strict=False):
+    points = 8 if side > 3 else 7
+    num_characters = int(side / _CHARACTER * 8 / points)
+    captions = [_caption(*pair, num_characters=num_characters) for pair in slices]
+    num_lines = max(len(caption.splitlines()) for caption in captions)
+    figure, panels = _lay_out(
+        rows,
+        columns,
+        side=side,
+        caption_inches=num_lines * _CAPTION_LINE + _CAPTION_GAP,
+        legend_inches=legend_inches,
+    )
+    for panel, (tile, shown), caption in zip(panels, slices, captions, strict=False):
         _draw_slice(panel, shown, [colours[name] for name in tile.classes])
-        points = 8 if side > 3 else 7
-        caption = _caption(tile, shown, num_characters=int(side / _CHARACTER * 8 / points))
         panel.set_title(caption, fontsize=points, color="white", parse_math=False)
     _write_heading(figure, title, subtitle)
     _draw_legend(figure, names, colours, num_columns=legend_columns)
@@ -84,13 +93,18 @@ def _height_by_width(shown: Slice) -> float:
 
 
 def _lay_out(
-    rows: Sequence[float], columns: int, *, side: float, legend_inches: float
+    rows: Sequence[float],
+    columns: int,
+    *,
+    side: float,
+    caption_inches: float,
+    legend_inches: float,
 ) -> tuple["Figure", list["Axes"]]:
     """Make a black figure with a panel for each slice; all arguments but the columns in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = _HEADING + sum(rows) + _CAPTION * len(rows) + legend_inches
+    height = _HEADING + sum(rows) + caption_inches * len(rows) + legend_inches
     figure = Figure(figsize=(side * columns, height), dpi=140, facecolor="black")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows)
@@ -98,9 +112,9 @@ def _lay_out(
         left=0.005,
         right=0.995,
         bottom=legend_inches / height,
-        top=1 - (_HEADING + _CAPTION) / height,
+        top=1 - (_HEADING + caption_inches) / height,
         wspace=0.03,
-        hspace=_CAPTION * len(rows) / sum(rows),
+        hspace=caption_inches * len(rows) / sum(rows),
     )
     for panel in panels.flat:
         panel.set_axis_off()
@@ -108,15 +122,21 @@ def _lay_out(
 
 
 def _caption(tile: Tile, shown: Slice, *, num_characters: int) -> str:
-    """Say which scan it is, and how it is drawn."""
+    """Say which scan it is, and how it is drawn, in lines of so many characters."""
     case = tile.scan.cases[0]
     name, half = case.case_id, num_characters // 2 - 4
     if len(name) > 2 * half:
         name = f"{name[: half - 1]}..{name[1 - half :]}"
     spacing = " x ".join(f"{step:.3g}" for step in case.spacing)
     black, white = shown.window
-    level = f", W {white - black:.0f} L {(white + black) / 2:.0f}" if shown.is_ct else ""
-    return f"{name}, {tile.scan.set_name}\n{shown.plane}, {spacing} mm{level}"
+    lines = [f"{name}, {tile.scan.set_name}", f"{shown.plane}, {spacing} mm"]
+    if shown.is_ct:
+        level = f"W {white - black:.0f} L {(white + black) / 2:.0f}"
+        if len(lines[1]) + len(level) + 2 <= num_characters:
+            lines[1] += f", {level}"
+        else:
+            lines.append(level)
+    return "\n".join(lines)
 
 
 def _draw_slice(panel: "Axes", shown: Slice, colours: Sequence[Colour]) -> None:

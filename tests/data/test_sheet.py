@@ -1,6 +1,7 @@
 """Which scans and slices a sheet shows, how they lie, and the picture itself."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,20 @@ def test_a_sheet_says_what_it_shows(tmp_path: Path, figures: list[Figure]) -> No
     assert [text.get_text().strip() for text in legend.get_texts()] == ["liver", "_odd$^{$"]
     assert figure.axes[0].get_aspect() == 2.0
     assert [text.get_text() for text in figure.axes[0].texts][-4:] == ["R", "L", "A", "P"]
+
+
+def test_captions_stay_apart(tmp_path: Path, figures: list[Figure]) -> None:
+    one = make_tile("c" * 90, {"liver": 10})
+    tile = Tile(one.scan, one.slices * 3, one.classes)
+    draw(tmp_path / "sheet.png", [tile] * 4)
+    (figure,) = figures
+    boxes = [panel.title.get_window_extent() for panel in figure.axes]
+    assert len(boxes) == 12
+    assert all(
+        left.x1 < right.x0 for row in (boxes[:6], boxes[6:]) for left, right in pairwise(row)
+    )
+    assert figure.axes[0].get_title().endswith("\naxial, 1.5 x 1.25 x 4 mm\nW 400 L 40")
+    assert boxes[6].y1 < figure.axes[0].get_window_extent().y0
 
 
 def test_a_long_legend_is_cut(tmp_path: Path, figures: list[Figure]) -> None:
