@@ -106,7 +106,7 @@ def _list(
     if folder is None:
         raise ValueError(f"{generator.name}: no raw folder is named by {roots.origin}")
     if not folder.is_dir():
-        raise ValueError(f"{generator.name}: no raw folder {folder} in {roots}")
+        raise ValueError(roots.say_missing(generator.name, folder))
     if generator.name in roots.folders:
         generator.dir = folder.absolute()
     listing = list_dataset(generator, roots.root or folder.parent)
@@ -122,7 +122,9 @@ def _log_problems(listing: Listing) -> None:
 
 def _prepare_raw(options: Namespace) -> bool:
     tree = Tree(options.out.absolute())
-    record = None if options.layout is None else read_layout(options.layout, name=options.name)
+    record = None
+    if options.layout is not None:
+        record = read_layout(options.layout, name=options.name, raw=options.raw)
     raw = RawFolder(
         path=options.raw,
         name=options.name if record is None else record.name,
@@ -174,7 +176,7 @@ def _found(listing: Listing, option: Path | None) -> Listing:
     if folder is None:
         return listing
     if not folder.is_dir():
-        raise ValueError(f"{listing.name}: no raw folder {folder} in {roots}")
+        raise ValueError(roots.say_missing(listing.name, folder))
     return listing.moved_to(folder)
 
 

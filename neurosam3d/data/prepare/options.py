@@ -49,7 +49,8 @@ study.yaml (a name in braces is a part of a file name: "{{ext}}" its suffix, "{{
 the class; images that end in "/" are folders of DICOM series):
   name: Lesions
   modality: MRI
-  labels: {{1: lesion}}          or the name of a file, as for --labels
+  labels: {{1: lesion}}          or a file as for --labels, beside this
+                                 one or in the raw folder
   sources:
     Tr:
       - images: "{{patient}}/{{sequence}}.nii.gz"

@@ -16,7 +16,7 @@ What is not said is as in `DatasetRecord`; a case without a name is called by al
 only one by the dataset.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,13 @@ _RECORD_KEYS = ("name", "modality", "labels", "sources", "page", "licence")
 _SOURCE_KEYS = tuple(entry.name for entry in fields(Source))
 
 
-def read_layout(path: Path, *, name: str | None = None) -> DatasetRecord:
+def read_layout(path: Path, *, name: str | None = None, raw: Path | None = None) -> DatasetRecord:
     """Read a declared layout.
 
     Args:
         path: The YAML file.
         name: What to call the dataset; None for the name in the file.
+        raw: The raw folder, where label tables are looked for that do not lie beside the file.
 
     Raises:
         ValueError: If the file is missing or unfit.
@@ -47,7 +48,8 @@ def read_layout(path: Path, *, name: str | None = None) -> DatasetRecord:
     content = read_mapping(path, known=_RECORD_KEYS)
     try:
         name = check_name(str(name or content.get("name") or ""))
-        labels = _read_labels(content.get("labels", {}), path.parent)
+        folders = [path.parent] if raw is None else [path.parent, raw]
+        labels = _read_labels(content.get("labels", {}), folders)
         record = DatasetRecord(
             name=name,
             modality=_read_texts(content, "modality", ("unknown",)),
@@ -56,7 +58,7 @@ def read_layout(path: Path, *, name: str | None = None) -> DatasetRecord:
             licence=str(content.get("licence", "")),
         )
         if "sources" in content:
-            record = replace(record, sources=_read_sources(content["sources"], name, path.parent))
+            record = replace(record, sources=_read_sources(content["sources"], name, folders))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return record
@@ -106,28 +108,31 @@ def _overridden(source: Source, raw: RawFolder) -> Source:
     )
 
 
-def _read_labels(content: Any, folder: Path) -> LabelTable:
-    """Read a label table that is written out, or whose file is named."""
+def _read_labels(content: Any, folders: Sequence[Path]) -> LabelTable:
+    """Read a label table that is written out, or whose file in one of the folders is named."""
     if isinstance(content, str):
-        return read_label_table(folder / content)
+        paths = [folder / content for folder in folders]
+        return read_label_table(next((path for path in paths if path.is_file()), paths[0]))
     if not isinstance(content, Mapping):
         raise ValueError(f"labels are a table or the name of a file, got {content!r}")
     return parse_labels(content)
 
 
-def _read_sources(content: Any, name: str, folder: Path) -> dict[str, tuple[Source, ...]]:
+def _read_sources(
+    content: Any, name: str, folders: Sequence[Path]
+) -> dict[str, tuple[Source, ...]]:
     if not isinstance(content, Mapping) or not content or set(content) - set(SETS):
         raise ValueError(f"sources are listed for {', '.join(SETS)}, got {content!r}")
     return {
         set_name: tuple(
-            _read_source(entry, name, folder)
+            _read_source(entry, name, folders)
             for entry in (entries if isinstance(entries, list) else [entries])
         )
         for set_name, entries in content.items()
     }
 
 
-def _read_source(content: Any, name: str, folder: Path) -> Source:
+def _read_source(content: Any, name: str, folders: Sequence[Path]) -> Source:
     if not isinstance(content, Mapping) or not {"images", "label"} <= content.keys():
         raise ValueError(f"a source needs images and label, got {content!r}")
     unknown = [key for key in content if key not in _SOURCE_KEYS]
@@ -138,7 +143,7 @@ def _read_source(content: Any, name: str, folder: Path) -> Source:
     return Source(
         images=images,
         label=str(content["label"]),
-        labels=None if own_labels is None else _read_labels(own_labels, folder),
+        labels=None if own_labels is None else _read_labels(own_labels, folders),
         case=str(content.get("case") or _case_of(images, name)),
         patient=str(content.get("patient", "")),
         exclude=_read_texts(content, "exclude", ()),

@@ -105,6 +105,31 @@ def test_cases_without_a_name_are_called_by_all_placeholders(
     assert list_layout(declare(case=None)).items["Tr"][0].case == "p1_FLAIR"
 
 
+def test_label_table_lies_beside_the_layout_or_else_in_the_raw_folder(
+    tmp_path: Path, declare: Callable[..., Path]
+) -> None:
+    path = declare({"labels": "table.json"})
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "table.json").write_text('{"1": "from the raw folder"}')
+    assert read_layout(path, raw=raw).labels == {(1,): "from the raw folder"}
+    (tmp_path / "table.json").write_text('{"1": "beside"}')
+    assert read_layout(path, raw=raw).labels == {(1,): "beside"}
+
+
+def test_the_documented_layouts_are_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[4] / "docs" / "data.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
+    layouts = [block for block in blocks if "sources:" in block]
+    (tmp_path / "aal.nii.txt").write_text("1 Precentral_L 2001\n")
+    (tmp_path / "labels.json").write_text('{"1": "spleen"}')
+    for number, layout in enumerate(layouts):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(layout, encoding="utf-8")
+        assert read_layout(path).sources["Tr"]
+    assert len(layouts) == 3
+
+
 def test_without_sources_the_usual_folders_are_meant(tmp_path: Path, touch: Touch) -> None:
     touch("raw/imagesVal/a.nii.gz", "raw/labelsVal/a.nii.gz")
     (tmp_path / "layout.yaml").write_text("name: A\nlabels: {liver: 1}\nmodality: [CT, MRI]\n")
