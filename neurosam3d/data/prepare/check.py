@@ -16,6 +16,7 @@ from neurosam3d.data.prepare.duplicates import find_duplicates, name_places
 from neurosam3d.data.prepare.listing import read_listing
 from neurosam3d.data.prepare.problems import Kind, Problem
 from neurosam3d.data.prepare.progress import run_jobs
+from neurosam3d.data.prepare.record import CaseRecord, read_prepared
 from neurosam3d.data.tree import SETS, Tree, read_json, split_set_name
 from neurosam3d.files import find_partial, is_being_written
 
@@ -65,6 +66,7 @@ def check_tree(tree: Tree, *, names: Sequence[str] = (), workers: int = 1) -> Ch
     problems += _check_json(tree, datasets)
     for set_name, cases in sets.items():
         problems += _check_entries(tree, set_name, cases)
+    problems += _check_reports(tree, datasets, sets)
     problems += _check_separation(sets)
     problems += _check_duplicates(tree, sets)
     problems += _check_folders(tree, datasets, sets)
@@ -120,6 +122,39 @@ def _check_entries(tree: Tree, set_name: str, cases: Sequence[Case]) -> Iterator
         if "label_sha256" in case.extra and (case.image, case.label) not in places:
             sentence = f"{set_name}: {case.label} is not the place of class {case.class_name}"
             yield Problem(Kind.WRONG_ENTRY, f"{sentence} of {case.image}", case.case_id)
+
+
+def _check_reports(tree: Tree, datasets: Iterable[str], sets: Sets) -> Iterator[Problem]:
+    """Every label that a report tells of has an entry, in whichever set, with its digests."""
+    for name in datasets:
+        own = [s for s in SETS if tree.index(name, s).exists()]
+        if any(f"{name}_{s}" not in sets for s in own):
+            continue  # what an index that cannot be read holds is not known
+        entries = {case.label: case for s in own for case in sets[f"{name}_{s}"]}
+        for set_name in SETS:
+            records = [r for r in read_prepared(tree.report(name, set_name)) if r.labels]
+            if records and set_name not in own:
+                path = tree.index(name, set_name)
+                sentence = f"{path} is not there, but cases were prepared: {len(records)}"
+                yield Problem(Kind.MISSING, sentence)
+            else:
+                for record in records:
+                    yield from _check_record(tree, f"{name}_{set_name}", record, entries)
+
+
+def _check_record(
+    tree: Tree, title: str, record: CaseRecord, entries: Mapping[Path, Case]
+) -> Iterator[Problem]:
+    image_digests = {"image_sha256": record.image_sha256, "content": record.content}
+    for class_name, label in record.labels.items():
+        path = tree.label(*split_set_name(title), class_name, record.case)
+        digests = {**image_digests, "label_sha256": label.sha256}
+        if path not in entries:
+            sentence = f"{path} was prepared for {title} and is in no index"
+            yield Problem(Kind.LOST_ENTRY, sentence, record.case)
+        elif wrong := [k for k, v in digests.items() if entries[path].extra.get(k) != v]:
+            sentence = f"the entry of {path} lacks what the report says: {', '.join(wrong)}"
+            yield Problem(Kind.WRONG_ENTRY, sentence, record.case)
 
 
 def _check_separation(sets: Sets) -> Iterator[Problem]:

@@ -172,8 +172,7 @@ def _found(listing: Listing, option: Path | None) -> Listing:
     if option is None and (listing.raw is None or listing.raw.is_dir()):
         return listing
     roots = read_roots(option)
-    folder = None if roots is None else roots.find(listing.name, listing.raw_folder)
-    if folder is None:
+    if roots is None or (folder := roots.find(listing.name, listing.raw_folder)) is None:
         return listing
     if not folder.is_dir():
         raise ValueError(roots.say_missing(listing.name, folder))
@@ -204,7 +203,11 @@ def _having_set(listings: Sequence[Listing], set_name: str) -> list[Listing]:
 
 def _prepare(tree: Tree, listing: Listing, options: Namespace) -> bool:
     if options.group is not None:
-        listing = listing.with_patients(options.data_type, read_patients(options.group))
+        patients = read_patients(options.group)
+        try:
+            listing = listing.with_patients(options.data_type, patients)
+        except ValueError as error:
+            raise ValueError(f"{options.group}: {error}") from error
     report = prepare_set(tree, listing, options.data_type, workers=options.workers)
     return report.is_complete
 
@@ -212,7 +215,12 @@ def _prepare(tree: Tree, listing: Listing, options: Namespace) -> bool:
 def _split(options: Namespace) -> bool:
     patients = None if options.group is None else read_patients(options.group)
     num_kept, num_moved = split_training_set(
-        Tree(options.out), options.name, options.split, seed=options.seed, patients=patients
+        Tree(options.out),
+        options.name,
+        options.split,
+        seed=options.seed,
+        patients=patients,
+        origin=str(options.group),
     )
     logger.info("%s: patients in training %d, in validation %d", options.name, num_kept, num_moved)
     return True

@@ -4,7 +4,8 @@ Every raw file is read once. Labels come first: an image without any class is no
 """
 
 import errno
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,12 +15,14 @@ import numpy as np
 from neurosam3d.data.case import Case
 from neurosam3d.data.prepare.fingerprint import file_sha256, hash_content, hash_source
 from neurosam3d.data.prepare.image_file import RawImage, read_image, store_image
-from neurosam3d.data.prepare.label_file import read_labels
-from neurosam3d.data.prepare.problems import CaseError, Kind, Problem, kind_of
+from neurosam3d.data.prepare.label_file import find_unclaimed, read_labels
+from neurosam3d.data.prepare.problems import Kind, Problem, kind_of
 from neurosam3d.data.prepare.raw_item import RawItem
 from neurosam3d.data.prepare.record import CaseRecord, LabelRecord
 from neurosam3d.data.tree import Tree
 from neurosam3d.volume import Grid, Volume, write_volume
+
+_VALUES_NAMED = 3  # of those that no class has
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,11 @@ def prepare_case(job: CaseJob) -> CaseResult:
             return CaseResult(known, is_kept=True)
         return CaseResult(_prepare(job, source, whole))
     except ValueError as error:
-        return _skipped(job, error, kind_of(error))
+        return CaseResult(_skipped(job, {error: kind_of(error)}))
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        return _skipped(job, error, Kind.BAD_NAME)
+        return CaseResult(_skipped(job, {error: Kind.BAD_NAME}))
 
 
 def index_cases(job: CaseJob, record: CaseRecord) -> list[Case]:
@@ -138,12 +141,14 @@ class _Classes:
         names: The classes.
         labels: Those with at least one voxel.
         problems: Notes on how the file was read.
+        unclaimed: Label values of no class, with their numbers of voxels.
         error: What kept it from being read.
     """
 
     names: tuple[str, ...]
     labels: Mapping[str, LabelRecord] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    unclaimed: Mapping[int, int] = field(default_factory=dict)
     error: ValueError | None = None
 
 
@@ -159,9 +164,10 @@ def _prepare(job: CaseJob, source: str, whole: Mapping[Path, str]) -> CaseRecord
     if not labels:
         job.image.unlink(missing_ok=True)
         if errors:
-            raise CaseError(str(errors[0]), kind_of(errors[0], unusable=Kind.BAD_LABEL))
+            return _skipped(job, {e: kind_of(e, unusable=Kind.BAD_LABEL) for e in errors})
     empty = [n for part in parts if not part.error for n in part.names if n not in labels]
     problems = [*image.problems, *(problem for part in parts for problem in _problems(job, part))]
+    problems += _note_unclaimed(parts)
     if empty:
         problems.append(Problem(Kind.EMPTY_CLASS, f"no voxel of {', '.join(empty)}"))
     return CaseRecord(
@@ -201,7 +207,10 @@ def _make_labels(
             labels[item.class_name] = LabelRecord(digest, volume)
         else:
             path.unlink(missing_ok=True)
-    return _Classes(names, labels, found.problems)
+    is_binary = any(item.binary for item in items)
+    claimed = (value for item in items for value in item.values)
+    unclaimed = {} if is_binary else find_unclaimed(found, claimed)
+    return _Classes(names, labels, found.problems, unclaimed)
 
 
 def _label_file(item: RawItem) -> tuple[Path, float]:
@@ -220,10 +229,25 @@ def _problems(job: CaseJob, part: _Classes) -> tuple[Problem, ...]:
     return (Problem(kind_of(part.error, unusable=Kind.BAD_LABEL), sentence),)
 
 
+def _note_unclaimed(parts: Iterable[_Classes]) -> Iterator[Problem]:
+    """Note the label values that no class has, in one sentence for all files of a case."""
+    numbers: Counter[int] = Counter()
+    for part in parts:
+        numbers.update(part.unclaimed)
+    if numbers:
+        named = [f"{value} ({numbers[value]} voxels)" for value in sorted(numbers)[:_VALUES_NAMED]]
+        more = len(numbers) - len(named)
+        values = ", ".join(named) + (f" and {more} more" if more else "")
+        does = "value {} has" if len(numbers) == 1 else "values {} have"
+        yield Problem(Kind.NO_CLASS, f"{does.format(values)} no class")
+
+
 def _is_file(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _skipped(job: CaseJob, error: Exception, kind: Kind) -> CaseResult:
-    sentence = f"{job.case} is skipped: {error}"
-    return CaseResult(CaseRecord(job.case, problems=(Problem(kind, sentence, job.case),)))
+def _skipped(job: CaseJob, errors: Mapping[Exception, Kind]) -> CaseRecord:
+    problems = (
+        Problem(kind, f"{job.case} is skipped: {error}", job.case) for error, kind in errors.items()
+    )
+    return CaseRecord(job.case, problems=tuple(problems))

@@ -53,7 +53,11 @@ def read_image(path: Path, channel: int) -> RawImage:
             f"{path} has {num_channels} channels, none numbered {channel}", Kind.BAD_CHANNEL
         )
     image = Volume(volume.data[channel : channel + 1], volume.affine)
-    low, high = image.data.aminmax()  # a scan of NaN is all zeros by now
+    low, high = image.data.aminmax()
+    if num_not_finite[channel] == image.data.numel():
+        raise CaseError(
+            f"all voxels of channel {channel} of {path} are NaN or infinite", Kind.CONSTANT
+        )
     if bool(low == high):
         raise CaseError(f"channel {channel} of {path} holds one value only", Kind.CONSTANT)
     problems = []

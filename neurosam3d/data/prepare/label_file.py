@@ -3,7 +3,7 @@
 Shapes: D H W the image's own axes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,7 +46,8 @@ class LabelMap:
 
     Args:
         voxels: (D, H, W) integers, laid out as in a NIfTI file: axis D is next in memory.
-        counts: Label value -> number of voxels, of the values that occur.
+        counts: Label value -> number of voxels, of the values that occur. Values below 0 are in
+            no class: their voxels are 0, too.
         problems: Notes on how the file was read.
     """
 
@@ -93,6 +94,17 @@ class SegmentMasks:
         for value in self.masks if values is None else {*values} & self.masks.keys():
             mask |= self.masks[value]
         return mask
+
+
+def find_unclaimed(labels: Labels, claimed: Iterable[int]) -> dict[int, int]:
+    """Return the values but 0 that occur and that no class has, with their numbers of voxels.
+
+    Segments of DICOM files have names of their own, and none is said to be missing.
+    """
+    if not isinstance(labels, LabelMap):
+        return {}
+    known = {0, *claimed}
+    return {value: number for value, number in labels.counts.items() if value not in known}
 
 
 def read_labels(path: Path, grid: Grid, *, threshold: float | None) -> Labels:
@@ -181,7 +193,9 @@ def _fractional(path: Path, threshold: float) -> Problem:
 
 def _to_map(labels: Tensor, problems: tuple[Problem, ...]) -> LabelMap:
     """Pack labels (1, D, H, W) into the smallest type and count each value once."""
-    labels = labels.to(torch.uint8) if labels.dtype == torch.bool else labels.clamp(min=0)
+    labels = labels.to(torch.uint8) if labels.dtype == torch.bool else labels
+    below, num_below = labels[labels < 0].unique(return_counts=True)
+    labels = labels.clamp(min=0)
     high = int(labels.max())
     if high < 1 << 16:
         frequencies = torch.bincount(labels.flatten())
@@ -190,6 +204,7 @@ def _to_map(labels: Tensor, problems: tuple[Problem, ...]) -> LabelMap:
     else:  # an atlas may number its regions by hundreds of millions
         values, numbers = labels.unique(return_counts=True)
     counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
+    counts |= dict(zip(below.tolist(), num_below.tolist(), strict=True))
     voxels = labels[0].numpy().astype(np.min_scalar_type(high), order="F")  # (D, H, W)
     return LabelMap(voxels, counts, problems)
 

@@ -22,13 +22,14 @@ class Kind(StrEnum):
     BAD_AFFINE = "unusable affine"
     BAD_IMAGE = "unusable image"
     BAD_CHANNEL = "channel not there"
-    CONSTANT = "image of one value"
+    CONSTANT = "image that shows nothing"
     BAD_LABEL = "unusable label"
     NO_OVERLAP = "label beside its image"
     NOT_FINITE = "NaN or infinite voxels"
     SEVERAL_CHANNELS = "several channels"
     FRACTIONAL = "fractional label"
     PARTIAL_LABEL = "label read in part"
+    NO_CLASS = "label value without class"
     EMPTY_CLASS = "class without a voxel"
     DUPLICATE = "same image twice"
     BAD_NAME = "name too long"
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     BAD_JSON = "damaged JSON file"
     EMPTY_INDEX = "index without entries"
     WRONG_ENTRY = "wrong index entry"
+    LOST_ENTRY = "lost index entry"
     CHANGED = "changed file"
     OFF_GRID = "label off its image's grid"
     DIVIDED = "patient in two sets"
@@ -51,6 +53,7 @@ NOTES = frozenset(
         Kind.SEVERAL_CHANNELS,
         Kind.FRACTIONAL,
         Kind.PARTIAL_LABEL,
+        Kind.NO_CLASS,
         Kind.EMPTY_CLASS,
         Kind.DUPLICATE,
         Kind.NOT_NAMED,
@@ -68,19 +71,21 @@ MEANINGS: Mapping[Kind, str] = {
     Kind.BAD_AFFINE: "its voxels have no place in space",
     Kind.BAD_IMAGE: "a sound file, but no volume to prepare",
     Kind.BAD_CHANNEL: "the wanted channel does not exist",
-    Kind.CONSTANT: "shows nothing",
+    Kind.CONSTANT: "all its voxels are one value, or none is a number",
     Kind.BAD_LABEL: "its values are not those of a label",
     Kind.NO_OVERLAP: "label and image lie in different places",
     Kind.NOT_FINITE: "set to 0",
     Kind.SEVERAL_CHANNELS: "one of them is stored",
     Kind.FRACTIONAL: "voxels from the threshold on belong to the class",
     Kind.PARTIAL_LABEL: "what cannot be used of it is left out",
+    Kind.NO_CLASS: "in no class of the table; left out",
     Kind.EMPTY_CLASS: "no file and no index entry",
     Kind.DUPLICATE: "never split apart; mind them across datasets",
     Kind.BAD_NAME: "the file system refuses the name",
     Kind.BAD_JSON: "cannot be used; remove it and prepare the set again",
     Kind.EMPTY_INDEX: "nothing to train on",
-    Kind.WRONG_ENTRY: "the index contradicts the file",
+    Kind.WRONG_ENTRY: "the index contradicts the file or the report",
+    Kind.LOST_ENTRY: "prepared, but never read; prepare the set again",
     Kind.CHANGED: "sound, but not what was prepared",
     Kind.OFF_GRID: "image and label do not match voxel by voxel",
     Kind.DIVIDED: "results would be too good",

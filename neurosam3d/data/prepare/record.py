@@ -6,7 +6,7 @@ holds the records and the journal is removed.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -62,15 +62,26 @@ class CaseRecord:
         return not self.source
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the case is sound and has no voxel of any class, so that nothing is stored."""
+        return not self.is_skipped and not self.labels
+
+    @property
     def is_complete(self) -> bool:
         """Whether everything that was asked for could be made."""
         return not self.is_skipped and all(problem.is_note for problem in self.problems)
+
+    @property
+    def _status(self) -> str:
+        if self.is_skipped:
+            return "skipped"
+        return "empty" if self.is_empty else "prepared"
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         content: dict[str, Any] = {
             "case": self.case,
-            "status": "skipped" if self.is_skipped else "prepared",
+            "status": self._status,
             "problems": [problem.to_json() for problem in self.problems],
         }
         if not self.is_skipped:
@@ -89,7 +100,7 @@ class CaseRecord:
 
     @classmethod
     def from_json(cls, content: Any) -> Self | None:
-        """Read the JSON form of a complete case; None for any other, which is to be made anew."""
+        """Read the JSON form of a case; None if it was skipped or the JSON is unfit."""
         try:
             case = str(content["case"])
             problems = [Problem.from_json(problem, case) for problem in content["problems"]]
@@ -109,7 +120,7 @@ class CaseRecord:
             )
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
-        return record if record.is_complete else None
+        return None if record.is_skipped else record
 
 
 @dataclass(frozen=True)
@@ -134,20 +145,31 @@ class Journal:
         if not self.path.is_file():
             return {}
         text = self.path.read_text(encoding="utf-8", errors="replace")
-        return _complete_cases(map(_parse_line, text.split("\n")))
+        return _complete_cases(_parse(map(_parse_line, text.split("\n"))))
 
 
 def read_records(report: Path) -> dict[str, CaseRecord]:
-    """Return the complete cases of a set's report by name; none if there is no usable report."""
+    """Return the complete cases of a set's report by name; none if there is no usable report.
+
+    Any other case is to be made anew.
+    """
+    return _complete_cases(read_prepared(report))
+
+
+def read_prepared(report: Path) -> list[CaseRecord]:
+    """Return the cases of a set's report, complete or in part, that were not skipped."""
     try:
-        return _complete_cases(read_json(report)["cases"])
+        return list(_parse(read_json(report)["cases"]))
     except (KeyError, TypeError, ValueError):
-        return {}
+        return []
 
 
-def _complete_cases(entries: Iterable[Any]) -> dict[str, CaseRecord]:
-    records = (CaseRecord.from_json(entry) for entry in entries)
-    return {record.case: record for record in records if record}
+def _parse(entries: Iterable[Any]) -> Iterator[CaseRecord]:
+    return (record for entry in entries if (record := CaseRecord.from_json(entry)))
+
+
+def _complete_cases(records: Iterable[CaseRecord]) -> dict[str, CaseRecord]:
+    return {record.case: record for record in records if record.is_complete}
 
 
 def _parse_line(line: str) -> Any:

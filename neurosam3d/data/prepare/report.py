@@ -41,8 +41,13 @@ class SetReport:
 
     @property
     def num_cases(self) -> int:
-        """Number of cases that could be prepared, be it in part."""
-        return sum(not record.is_skipped for record in self.records)
+        """Number of cases with a label that could be prepared, be it in part."""
+        return sum(bool(record.labels) for record in self.records)
+
+    @property
+    def num_empty_cases(self) -> int:
+        """Number of sound cases without a voxel of any class."""
+        return sum(record.is_empty for record in self.records)
 
     @property
     def num_entries(self) -> int:
@@ -85,6 +90,7 @@ class SetReport:
                 "cases": self.num_cases,
                 "labels": self.num_entries,
                 "empty_classes": self.num_empty,
+                "empty_cases": self.num_empty_cases,
                 "skipped": self.num_skipped,
             },
             "problems": {k: len(found) for k, found in group_by_kind(self.problems).items()},

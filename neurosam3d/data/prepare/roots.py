@@ -40,6 +40,11 @@ class Roots:
             return self.folders[name]
         return None if self.root is None else self.root / folder
 
+    def say_missing(self, name: str, folder: Path) -> str:
+        """Say that the raw folder of a dataset is not there, and who names it."""
+        place = f"({self.origin})" if name in self.folders else f"in {self}"
+        return f"{name}: no raw folder {folder} {place}"
+
 
 def read_roots(option: Path | None) -> Roots | None:
     """Return what `--root`, else the variable NEUROSAM3D_RAW, says; None if neither is given.

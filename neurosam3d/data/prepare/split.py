@@ -25,7 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def split_training_set(
-    tree: Tree, name: str, share: float, *, seed: int, patients: Mapping[str, str] | None = None
+    tree: Tree,
+    name: str,
+    share: float,
+    *,
+    seed: int,
+    patients: Mapping[str, str] | None = None,
+    origin: str = "the patients",
 ) -> tuple[int, int]:
     """Move the entries of a seeded share of whole patients from `<NAME>_Tr` to `<NAME>_Val`.
 
@@ -37,6 +43,7 @@ def split_training_set(
         seed: Decides which.
         patients: Case -> patient, stored in the entries. Without it the entries' own patients
             count, and a case without one is a patient by itself.
+        origin: Where `patients` is from, for messages.
 
     Returns:
         Number of patients that stay in training, and of those moved to validation. Patients who
@@ -50,7 +57,7 @@ def split_training_set(
         raise ValueError(f"the share to split off lies between 0 and 1, got {share}")
     own, moved = _validation_cases(tree, name)
     training = read_index(tree.index(name, "Tr"))
-    cases = _with_patients(sorted([*training, *moved], key=_order), patients)
+    cases = _with_patients(sorted([*training, *moved], key=_order), patients, origin)
     groups = link_cases(cases)
     if len(groups) < 2:
         raise ValueError(f"a split needs at least 2 patients, {name}_Tr has {len(groups)}")
@@ -173,11 +180,15 @@ def _order(case: Case) -> tuple[str, str]:
     return case.case_id, case.class_name
 
 
-def _with_patients(cases: Iterable[Case], patients: Mapping[str, str] | None) -> list[Case]:
+def _with_patients(
+    cases: Iterable[Case], patients: Mapping[str, str] | None, origin: str
+) -> list[Case]:
     cases = list(cases)
     if patients is None:
         return cases
     missing = sorted({case.case_id for case in cases} - patients.keys())
     if missing:
-        raise ValueError(f"no patient is given for case {missing[0]!r} ({len(missing)} missing)")
+        raise ValueError(
+            f"{origin}: no patient is given for case {missing[0]!r} ({len(missing)} missing)"
+        )
     return [replace(case, patient=patients[case.case_id]) for case in cases]

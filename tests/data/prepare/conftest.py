@@ -1,5 +1,6 @@
 """Small raw folders for the tests of the preparation."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,34 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tup
         return code, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared tree: the training cases a and b with two classes each, and a test case t."""
+    folder = tmp_path_factory.mktemp("check")
+    affine = np.array([[2.0, 0, 0, -10], [0, 1.5, 0, 4], [0, 0, 3.0, 7], [0, 0, 0, 1]])
+    generator = np.random.default_rng(0)
+    for case, set_name in (("a", "Tr"), ("b", "Tr"), ("t", "Ts")):
+        image = generator.integers(-99, 99, (9, 7, 5)).astype(np.int16)
+        labels = np.zeros((9, 7, 5), np.uint8)
+        labels[1:4, 2:4, 1:3], labels[5:7, 3, 2] = 1, 2
+        for kind, name, data in (("images", f"{case}_0000", image), ("labels", case, labels)):
+            path = folder / f"raw/{kind}{set_name}/{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    (folder / "raw/dataset.json").write_text(
+        '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumor": 2},'
+        ' "numTraining": 2, "file_ending": ".nii.gz"}'
+    )
+    for set_name in ("Tr", "Ts"):
+        arguments = ["-dt", set_name, "--raw", str(folder / "raw"), "--name", "Liver"]
+        arguments += ["--out", str(folder / "out"), "--workers", "1"]
+        assert data_command([], arguments) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def tree(sound: Path, tmp_path: Path) -> Tree:
+    shutil.copytree(sound, tmp_path / "out")
+    return Tree(tmp_path / "out")

@@ -100,6 +100,9 @@ def test_split_and_check_of_the_sample(out: Path, run: Run) -> None:
     validation = {case.patient for case in read_index(out / "Sarcoma_Val.json")}
     assert training | validation == {"STS_002", "STS_003", "STS_010"}
     assert not training & validation
+    (out / "some.csv").write_text("case,patient\nSTS_002,P1\n")
+    code, said = run("--split", "val=0.3", "--name", "Sarcoma", "--group", out / "some.csv")
+    assert (code, f"{out / 'some.csv'}: no patient is given for case" in said) == (1, True)
     label = read_index(out / "Sarcoma_Val.json")[0].label
     label.unlink()
     code, said = run("--check", "--workers", 1)

@@ -130,7 +130,7 @@ def test_patients_enter_the_index_at_preparation(tmp_path: Path, raw: Path, run:
     table.write_text("case,patient\na,P1\n")
     code, said = run(*listed)
     assert code == 1
-    assert said == "error: A_Tr: no patient is given for case 'b' (1 missing)\n"
+    assert said == f"error: {table}: A_Tr: no patient is given for case 'b' (1 missing)\n"
     code, said = run(*both, "--group", tmp_path / "none.csv")
     assert (code, len(said.splitlines())) == (1, 2)  # the layout, and the sentence
     assert "cannot read" in said

@@ -95,6 +95,9 @@ def test_a_missing_raw_folder_is_one_sentence_that_says_who_named_it(
     (tmp_path / "r.yaml").write_text("Other: x\n")
     said = step_one("Liver", "--root", "r.yaml")[1]
     assert said == "error: Liver: no raw folder is named by --root r.yaml\n"
+    (tmp_path / "r.yaml").write_text("root: below\nLiver: disk2/nowhere\n")
+    said = step_one("Liver", "--root", "r.yaml")[1]
+    assert said == "error: Liver: no raw folder disk2/nowhere (--root r.yaml)\n"
 
 
 @pytest.fixture

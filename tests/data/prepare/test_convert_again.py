@@ -11,6 +11,7 @@ import pytest
 
 from neurosam3d.data.prepare import image_file, label_file
 from neurosam3d.data.prepare.convert import CaseResult
+from neurosam3d.data.prepare.problems import Kind
 from neurosam3d.data.prepare.record import CaseRecord
 from neurosam3d.volume import Volume, read_volume_counted
 
@@ -173,7 +174,8 @@ def test_notes_on_raw_files_outlive_the_second_run(
     data[1, 2, 3] = np.nan
     write_volume(image, data)
     known = prepare(image, label, classes={"liver": (1,), "spleen": (7,)}).record
-    assert len(known.problems) == 2
+    kinds = [problem.kind for problem in known.problems]
+    assert kinds == [Kind.NOT_FINITE, Kind.NO_CLASS, Kind.EMPTY_CLASS]
     again = prepare(image, label, classes={"liver": (1,), "spleen": (7,)}, known=known)
     assert again == CaseResult(known, is_kept=True)
 

@@ -61,7 +61,15 @@ def test_voxels_that_are_not_finite_are_stored_as_zeros_and_noted(
     assert sentences(result) == [(Kind.NOT_FINITE, sentence)]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -1024.0, 0.0])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (np.nan, "all voxels of channel 0 of {} are NaN or infinite"),
+        (np.inf, "all voxels of channel 0 of {} are NaN or infinite"),
+        (-1024.0, "channel 0 of {} holds one value only"),
+        (0.0, "channel 0 of {} holds one value only"),
+    ],
+)
 def test_a_scan_of_one_value_is_skipped(
     tmp_path: Path,
     out: Path,
@@ -69,12 +77,12 @@ def test_a_scan_of_one_value_is_skipped(
     organs: np.ndarray,
     prepare: Prepare,
     value: float,
+    reason: str,
 ) -> None:
     image = write_volume(tmp_path / "raw/image.nii.gz", np.full((9, 7, 5), value, np.float32))
     result = prepare(image, write_volume(tmp_path / "raw/label.nii.gz", organs))
     assert result.record.is_skipped
-    sentence = f"c1 is skipped: channel 0 of {image} holds one value only"
-    assert sentences(result) == [(Kind.CONSTANT, sentence)]
+    assert sentences(result) == [(Kind.CONSTANT, f"c1 is skipped: {reason.format(image)}")]
     assert not list(out.glob("*/*"))
 
 

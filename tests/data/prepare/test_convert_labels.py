@@ -192,7 +192,7 @@ def test_a_broken_label_file_costs_its_own_classes_only(
     kind: Kind,
 ) -> None:
     image = write_volume(tmp_path / "raw/image.nii.gz")
-    good = write_volume(tmp_path / "raw/tumor.nii.gz", organs)
+    good = write_volume(tmp_path / "raw/tumor.nii.gz", (organs == 2) * np.uint8(2))
     bad = tmp_path / "raw/liver.nii.gz"
     if content is not None:
         bad.write_bytes(content)
@@ -209,6 +209,59 @@ def test_a_broken_label_file_costs_its_own_classes_only(
     assert problem.sentence.startswith(f"c1 is without liver, lobe: cannot read {bad}")
     assert [case.class_name for case in index_cases(job, record)] == ["tumor"]
     assert (out / "imagesTr/c1.nii.gz").exists()
+
+
+def test_every_broken_label_file_of_a_skipped_case_is_named(
+    tmp_path: Path, write_volume: Write, organs: np.ndarray
+) -> None:
+    image = write_volume(tmp_path / "raw/image.nii.gz")
+    fractions = write_volume(tmp_path / "raw/tumor.nii.gz", organs * 0.37)
+    missing = tmp_path / "raw/liver.nii.gz"
+    items = (
+        RawItem(image, missing, (1,), "liver", "c1"),
+        RawItem(image, fractions, (2,), "tumor", "c1"),
+    )
+    record = prepare_case(CaseJob(Tree(tmp_path / "out"), "A", "Tr", items, ("CT",))).record
+    assert record.is_skipped
+    assert [problem.kind for problem in record.problems] == [Kind.MISSING, Kind.BAD_LABEL]
+    for problem, path in zip(record.problems, (missing, fractions), strict=True):
+        assert problem.sentence.startswith("c1 is skipped: ")
+        assert str(path) in problem.sentence
+
+
+@pytest.mark.parametrize(
+    ("boxes", "sentence"),
+    [
+        ({1: LIVER, 7: np.s_[5:7, :, 2:4]}, "value 7 (28 voxels) has no class"),
+        ({1: LIVER, 7: np.s_[5, 0, 0], -1: np.s_[6, :2, 0]}, "values -1 (2 voxels), 7 (1 voxels)"),
+        ({v: np.s_[v, :, 0] for v in range(1, 7)}, "4 (7 voxels) and 2 more have no class"),
+        ({1: LIVER}, ""),
+    ],
+)
+def test_values_of_no_class_are_noted(
+    tmp_path: Path, write_volume: Write, prepare: Prepare, boxes: dict, sentence: str
+) -> None:
+    labels = np.zeros((9, 7, 5), np.int16)
+    for value, where in boxes.items():
+        labels[where] = value
+    image = write_volume(tmp_path / "raw/image.nii.gz")
+    label = write_volume(tmp_path / "raw/label.nii.gz", labels)
+    record = prepare(image, label, classes={"liver": (1,)}).record
+    assert record.is_complete
+    assert [p.kind for p in record.problems] == [Kind.NO_CLASS] * bool(sentence)
+    assert all(sentence in problem.sentence for problem in record.problems)
+    mask = prepare(image, label, classes={"liver": (1,)}, binary=True).record
+    assert mask.problems == ()
+
+
+def test_values_of_no_class_are_one_note_for_all_files(
+    tmp_path: Path, write_volume: Write, organs: np.ndarray
+) -> None:
+    image = write_volume(tmp_path / "raw/image.nii.gz")
+    files = [write_volume(tmp_path / f"raw/{name}.nii.gz", organs) for name in "xy"]
+    items = tuple(RawItem(image, f, (1,), f"liver_{f.name[0]}", "c1") for f in files)
+    record = prepare_case(CaseJob(Tree(tmp_path / "out"), "A", "Tr", items, ("CT",))).record
+    assert [p.sentence for p in record.problems] == ["value 2 (4 voxels) has no class"]
 
 
 def test_every_raw_file_is_read_once_for_all_classes(

@@ -164,7 +164,7 @@ FAULTS = {
     "image of NaN": Fault(
         lambda raw: change(image_of(raw), lambda data: data.fill(np.nan)),
         Kind.CONSTANT,
-        "holds one value only",
+        "are NaN or infinite",
     ),
     "label beside its image": Fault(
         lambda raw: move(label_of(raw)), Kind.NO_OVERLAP, "does not overlap its image"

@@ -113,7 +113,8 @@ def test_killed_twice_and_run_again(
     raw: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     assert kill_often(raw, tmp_path, kills=2, seed=0) > 0
-    prepared = {path: path.stat().st_ino for path in tmp_path.rglob("*.nii.gz")}
+    files = (p for p in tmp_path.rglob("*.nii.gz") if not p.name.startswith("."))  # whole ones
+    prepared = {path: path.stat().st_ino for path in files}
     assert prepared
     # What is left half done by a process that was killed while it wrote.
     (tmp_path / "Liver/labelsTr/liver/c9.nii.gz").write_bytes(b"half")

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from neurosam3d.data.prepare.problems import Kind, Problem
-from neurosam3d.data.prepare.record import CaseRecord, Journal, LabelRecord, read_records
+from neurosam3d.data.prepare.record import (
+    CaseRecord,
+    Journal,
+    LabelRecord,
+    read_prepared,
+    read_records,
+)
 
 
 def note(case: str) -> Problem:
@@ -41,7 +47,6 @@ def test_only_complete_cases_are_believed() -> None:
     lost = Problem(Kind.DAMAGED, "c1 is without spleen: cannot read spleen.nii.gz", "c1")
     assert RECORD.is_complete
     assert not replace(RECORD, problems=(NOTE, lost)).is_complete
-    assert CaseRecord.from_json(replace(RECORD, problems=(NOTE, lost)).to_json()) is None
     skipped = CaseRecord("c1", problems=(lost,))
     assert (skipped.is_skipped, skipped.is_complete) == (True, False)
     assert skipped.to_json() == {
@@ -82,7 +87,9 @@ def test_the_journal_gives_back_what_was_appended(journal: Journal) -> None:
     assert journal.read() == {}
     other = replace(RECORD, case="c2", problems=(note("c2"),))
     newer = replace(other, content="d" * 64)
-    for record in (RECORD, other, newer):
+    lost = Problem(Kind.DAMAGED, "c3 is without spleen: cannot read spleen.nii.gz", "c3")
+    part = replace(RECORD, case="c3", problems=(lost,))
+    for record in (RECORD, other, newer, part):
         journal.append(record)
     assert journal.read() == {"c1": RECORD, "c2": newer}
 
@@ -102,8 +109,13 @@ def test_a_report_gives_back_its_complete_cases(tmp_path: Path) -> None:
     path = tmp_path / "report_Tr.json"
     assert read_records(path) == {}
     entries = [RECORD.to_json(), CaseRecord("c2").to_json()]
+    lost = Problem(Kind.DAMAGED, "c3 is without spleen: cannot read spleen.nii.gz", "c3")
+    part = replace(RECORD, case="c3", problems=(lost,))
+    entries.append(part.to_json())
     path.write_text(json.dumps({"cases": entries}), encoding="utf-8")
     assert read_records(path) == {"c1": RECORD}
+    assert read_prepared(path) == [RECORD, part]
     for text in ("", "[]", "{}", '{"cases": 3}', path.read_text(encoding="utf-8")[:99]):
         path.write_text(text, encoding="utf-8")
         assert read_records(path) == {}
+        assert read_prepared(path) == []

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,13 @@ def test_the_json_names_every_case_and_counts_every_kind(tmp_path: Path, report:
     write_report(tmp_path / "A/report_Tr.json", report)
     content = json.loads((tmp_path / "A/report_Tr.json").read_text(encoding="utf-8"))
     assert content["set"] == "A_Tr"
-    assert content["totals"] == {"cases": 2, "labels": 4, "empty_classes": 2, "skipped": 2}
+    assert content["totals"] == {
+        "cases": 2,
+        "labels": 4,
+        "empty_classes": 2,
+        "empty_cases": 0,
+        "skipped": 2,
+    }
     assert content["problems"] == {
         "image without label": 1,
         "case name used twice": 1,
@@ -75,6 +82,16 @@ def test_the_json_names_every_case_and_counts_every_kind(tmp_path: Path, report:
         ("d", "skipped", ["image without label"]),
     ]
     assert content["cases"][1]["problems"][0]["sentence"] == LOST.sentence
+
+
+def test_a_case_without_any_voxel_is_empty_and_not_prepared() -> None:
+    nothing = replace(prepared("e"), labels={}, image_sha256="", content="")
+    report = SetReport("A_Tr", (prepared("a"), nothing))
+    assert (report.num_cases, report.num_empty_cases, report.num_skipped) == (1, 1, 0)
+    assert report.is_complete
+    content = report.to_json()
+    assert (content["totals"]["cases"], content["totals"]["empty_cases"]) == (1, 1)
+    assert [case["status"] for case in content["cases"]] == ["prepared", "empty"]
 
 
 def test_the_json_says_nothing_about_the_run(report: SetReport) -> None:

@@ -147,8 +147,8 @@ def test_a_validation_set_of_its_own_stays(tree: Tree, training: list[Case]) -> 
 
 
 def test_what_cannot_be_split_is_refused(tree: Tree, training: list[Case]) -> None:
-    with pytest.raises(ValueError, match="no patient is given for case 'c1' \\(9 missing\\)"):
-        split_training_set(tree, "A", 0.5, seed=0, patients={"c0": "p"})
+    with pytest.raises(ValueError, match=r"p\.csv: no patient is given for case 'c1' \(9 miss"):
+        split_training_set(tree, "A", 0.5, seed=0, patients={"c0": "p"}, origin="p.csv")
     with pytest.raises(ValueError, match="lies between 0 and 1, got 1"):
         split_training_set(tree, "A", 1, seed=0)
     with pytest.raises(ValueError, match=r"cannot read .*B_Tr\.json"):
