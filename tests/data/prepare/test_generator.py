@@ -94,9 +94,7 @@ def test_a_missing_or_empty_raw_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Liver: no raw folder .*LiverStudy"):
         list_dataset(Liver(), tmp_path)
     touch(tmp_path, "LiverStudy/imagesTr/a.nii.gz")
-    message = (
-        r"no image with a label .* imagesTr/\{case\}\{ext\}.*; Liver_Tr: image without"
-    )
+    message = r"no image with a label .* imagesTr/\{case\}\{ext\}.*; Liver_Tr: image without"
     with pytest.raises(ValueError, match=message):
         list_dataset(Liver(), tmp_path)
 
