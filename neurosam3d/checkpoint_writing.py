@@ -37,7 +37,10 @@ def write_checkpoint(
     compact = _compact(weights)
     with replacing(path) as unfinished:
         if layout == "safetensors":
+            unfinished.touch()
+            mode = unfinished.stat().st_mode  # safetensors lets nobody else read its files
             safetensors.torch.save_file(compact, unfinished, metadata=encode_metadata(values))
+            unfinished.chmod(mode)
             return
         whole = {"epoch": 0, "model_state_dict": compact, "args": dict(values)}
         with unfinished.open("wb") as file:  # by itself, torch refuses names without an ending

@@ -38,6 +38,14 @@ def test_every_layout_holds_the_same_bits(tmp_path: Path, layout: Layout) -> Non
     assert [file.name for file in path.parent.iterdir()] == ["weights"]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_files_are_as_readable_as_any_new_file(tmp_path: Path, layout: Layout) -> None:
+    (tmp_path / "any").touch()
+    path = tmp_path / "weights"
+    write_checkpoint(path, WEIGHTS, layout=layout, values=VALUES)
+    assert path.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_what_is_said_of_the_network_lies_beside_the_weights(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     write_checkpoint(path, WEIGHTS, layout="sam_med3d", values=VALUES)
