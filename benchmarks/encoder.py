@@ -63,7 +63,7 @@ def benchmark_encoder(name: str, *, image_size: int, repeats: int) -> dict[str, 
     training = interleaved_minima(
         {"training": lambda: encoder(image).square().mean().backward()}, repeats=repeats
     )
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
     kept = saved_megabytes(lambda: encoder(image), parameters)
     kept_plain = saved_megabytes(lambda: plain_encoder(encoder, image), parameters)
     unit = seconds["gemm"]

@@ -55,14 +55,14 @@ def saved_megabytes(forward: Callable[[], Tensor], parameters: set[int]) -> floa
 
     Args:
         forward: Runs the pass and returns its output.
-        parameters: Data pointers of the parameters' storages, which are not counted.
+        parameters: The parameters' storages, by `_cdata`, which are not counted.
     """
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
+        storage = tensor.untyped_storage()  # tensors without data have no data_ptr
+        if storage._cdata not in parameters:
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

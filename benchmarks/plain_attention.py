@@ -10,13 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neurosam3d.models.relative_position import relative_table
-from neurosam3d.models.vit3d import (
-    Block,
-    RelativeAttention3d,
-    ViT3D,
-    merge_windows,
-    split_windows,
-)
+from neurosam3d.models.vit3d import Block, RelativeAttention3d, ViT3D
+from neurosam3d.models.windows import merge_windows, split_windows
 
 
 def plain_attention(layer: RelativeAttention3d, x: Tensor) -> Tensor:

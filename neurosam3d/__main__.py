@@ -30,6 +30,15 @@ VERBS = {
     "datasets": Verb(
         "neurosam3d.data.datasets_command", "show what data is known and prepared, and draw it"
     ),
+    "models": Verb(
+        "neurosam3d.commands.models", "list the networks: costs, checkpoints, public weights"
+    ),
+    "inspect": Verb(
+        "neurosam3d.commands.inspect", "tell what a checkpoint is and what of it would load"
+    ),
+    "convert": Verb(
+        "neurosam3d.commands.convert", "write a checkpoint's weights as another kind of file"
+    ),
 }
 
 

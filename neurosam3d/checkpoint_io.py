@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors.torch
+import safetensors
 import torch
 
 Content = Mapping[str, Any]
+METADATA = "__metadata__"  # what safetensors files call the texts beside their tensors
 
 # Names that pickles may mention, and what is built for them. The two numpy functions are taken
 # from objects' own reductions because numpy 2 moved them; both addresses must still be understood.
@@ -46,6 +47,8 @@ _STAND_INS: dict[str, Any] = {
 
 def read_content(path: pathlib.Path) -> Content:
     """Read what a `.pth`, `.pt`, `.ckpt` or `.safetensors` file holds, its tensors on the CPU.
+
+    The metadata of a safetensors file are under `METADATA`, which is there in such files only.
 
     Raises:
         ValueError: If there is no such file, it is damaged or of another kind, or it holds Python
@@ -85,7 +88,9 @@ def _is_safetensors(path: pathlib.Path) -> bool:
 
 
 def _read_safetensors(path: pathlib.Path) -> Content:
-    return safetensors.torch.load_file(path, device="cpu")
+    with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+        names = file.keys()
+        return {METADATA: file.metadata() or {}, **{name: file.get_tensor(name) for name in names}}
 
 
 def _read_pickle(path: pathlib.Path) -> Any:

@@ -1,33 +1,28 @@
 """Find the YAML recipes of a run and put its command line in the order that the parser needs.
 
-A recipe is a file under `configs/`: in a checkout the folder itself, where users edit it; in an
-installed package the copy that travels with it.
+A recipe is a YAML file in the folder `configs/` (`neurosam3d.shipped`); its sub-folders hold other
+things.
 """
 
 import difflib
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from neurosam3d.shipped import config_folders
+
 VERBS = ("fit", "validate", "test", "predict")
 DEFAULT_RECIPE = "all.yaml"
 DEFAULT_TASK = "promptable"
-CHECKOUT_CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def list_recipes() -> dict[str, Path]:
     """Return the shipped recipes, file name -> path; a checkout's own come before package data."""
-    paths = sorted(CHECKOUT_CONFIGS.glob("*.yaml"))
-    try:
-        packaged = [Path(str(entry)) for entry in resources.files("neurosam3d.configs").iterdir()]
-    except ModuleNotFoundError:  # a checkout on the path that was never installed
-        packaged = []
     recipes: dict[str, Path] = {}
-    for path in [*paths, *sorted(packaged)]:
-        if path.suffix == ".yaml":
+    for folder in config_folders():
+        for path in sorted(folder.glob("*.yaml")):
             recipes.setdefault(path.name, path)
     return recipes
 

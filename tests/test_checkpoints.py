@@ -1,6 +1,5 @@
 """Weights find their way from every known kind of file into the network they fit."""
 
-import argparse
 import json
 import logging
 from pathlib import Path
@@ -13,30 +12,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from neurosam3d.checkpoints import LoadReport, load_model, load_weights, recognise_network
+from neurosam3d.checkpoints import LoadReport, load_model, load_weights
 from neurosam3d.models import Sam3D, build_model
+from neurosam3d.recognise import recognise_network
+from tests.published import assert_equal, sam_med3d_content, small_network
 
 REFERENCE = Path(__file__).parent / "reference"
 
 
-def _tiny(seed: int = 1, **overrides: Any) -> Sam3D:
-    """Build a small network whose every weight is random, tables included."""
-    model = build_model("vit_tiny", **{"image_size": 32, "mask_stride": 4, **overrides})
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(generator=generator)
-    assert isinstance(model, Sam3D)
-    return model
-
-
 @pytest.fixture(scope="module")
 def source() -> Sam3D:
-    return _tiny(seed=2)
-
-
-def _assert_equal(model: nn.Module, source: nn.Module) -> None:
-    torch.testing.assert_close(model.state_dict(), source.state_dict(), rtol=0, atol=0)
+    return small_network(seed=2)
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
@@ -66,28 +52,13 @@ def _save_lightning(module: Module, path: Path) -> Path:
     return path
 
 
-def _sam_med3d_content(model: nn.Module) -> dict[str, Any]:
-    return {
-        "epoch": 200,
-        "model_state_dict": model.state_dict(),
-        "optimizer_state_dict": {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []},
-        "lr_scheduler_state_dict": {"milestones": {120: 1}},
-        "losses": [np.float64(0.25), np.float64(0.125)],
-        "dices": [np.float32(0.5)],
-        "best_loss": np.float64(0.125),
-        "best_dice": np.float64(0.5),
-        "args": argparse.Namespace(task_name="union", model_type="vit_tiny", gpu_ids=[0, 1]),
-        "used_datas": ["data/train/a"],
-    }
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_sam_med3d_file(tmp_path: Path, source: Sam3D, zipped: bool) -> None:
     path = tmp_path / "sam_med3d.pth"
-    torch.save(_sam_med3d_content(source), path, _use_new_zipfile_serialization=zipped)
-    model = _tiny()
+    torch.save(sam_med3d_content(source), path, _use_new_zipfile_serialization=zipped)
+    model = small_network()
     report = load_weights(model, path)
-    _assert_equal(model, source)
+    assert_equal(model, source)
     assert report.format == "SAM-Med3D checkpoint"
     assert report.loaded == list(source.state_dict())
     assert not report.missing + report.unexpected + report.mismatched + report.resized
@@ -97,9 +68,9 @@ def test_lightning_file(tmp_path: Path, source: Sam3D) -> None:
     module = Module(source, "vit_tiny", 32, tmp_path)
     module.criterion = nn.Linear(2, 1)
     path = _save_lightning(module, tmp_path / "last.ckpt")
-    model = _tiny()
+    model = small_network()
     report = load_weights(model, path)
-    _assert_equal(model, source)
+    assert_equal(model, source)
     assert report.format == "Lightning checkpoint"
     assert report.unexpected == ["criterion.weight", "criterion.bias"]
 
@@ -108,16 +79,16 @@ def test_lightning_file(tmp_path: Path, source: Sam3D) -> None:
 def test_bare_state_dict_under_any_wrapper(tmp_path: Path, source: Sam3D, prefix: str) -> None:
     path = tmp_path / "weights.pth"
     torch.save({prefix + name: value for name, value in source.state_dict().items()}, path)
-    model = _tiny()
+    model = small_network()
     report = load_weights(model, path)
-    _assert_equal(model, source)
+    assert_equal(model, source)
     assert (report.format, report.unexpected) == ("state dict", [])
 
 
 def test_safetensors_in_half_precision(tmp_path: Path, source: Sam3D) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({name: value.half() for name, value in source.state_dict().items()}, path)
-    model = _tiny()
+    model = small_network()
     assert len(load_weights(model, path).loaded) == len(source.state_dict())
     for name, value in model.state_dict().items():
         assert value.dtype == torch.float32
@@ -131,7 +102,7 @@ def _resampled(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def test_position_tables_are_resized(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    small, path = _tiny(seed=2, image_size=48), tmp_path / "weights.pth"
+    small, path = small_network(seed=2, image_size=48), tmp_path / "weights.pth"
     weights = small.state_dict()
     d, h, w = np.random.default_rng(0).normal(size=(3, 3))
     table = d[:, None, None] + 3 * h[:, None] + 9 * w  # (3, 3, 3)
@@ -139,7 +110,7 @@ def test_position_tables_are_resized(tmp_path: Path, caplog: pytest.LogCaptureFi
     weights["image_encoder.pos_embed"] = torch.from_numpy(table).float()[None, ..., None] * channels
     torch.save(weights, path)
 
-    large = _tiny(image_size=80)
+    large = small_network(image_size=80)
     with caplog.at_level(logging.INFO):
         report = load_weights(large, path)
     tables = [f"image_encoder.blocks.{i}.attn.rel_pos_{axis}" for i in (1, 3) for axis in "dhw"]
@@ -164,7 +135,7 @@ def test_position_tables_are_resized(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_the_other_family_gets_what_is_shared(tmp_path: Path, source: Sam3D) -> None:
     path = tmp_path / "weights.pth"
     torch.save(source.state_dict(), path)
-    model = _tiny(mask_stride=1)
+    model = small_network(mask_stride=1)
     before = _copy(model)
     report = load_weights(model, path)
     downscaling, upscaling = "prompt_encoder.mask_downscaling", "mask_decoder.output_upscaling"
@@ -198,18 +169,18 @@ def test_less_than_half_raises_and_changes_nothing(tmp_path: Path, source: Sam3D
     enough, too_little = tmp_path / "enough.pth", tmp_path / "too_little.pth"
     torch.save({name: parameters[name].detach() for name in names}, enough)
     torch.save({name: parameters[name].detach() for name in names[:-1]}, too_little)
-    model = _tiny(image_size=48)  # resized tables count as filled
+    model = small_network(image_size=48)  # resized tables count as filled
     before = _copy(model)
     with pytest.raises(ValueError, match=r"at least half .* elements, got 4\d\.\d% \(state dict: "):
         load_weights(model, too_little)
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
-    assert load_weights(_tiny(), enough).loaded == names
+    assert load_weights(small_network(), enough).loaded == names
 
 
 def test_a_refused_file_changes_nothing(tmp_path: Path, source: Sam3D) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": source.state_dict(), "callbacks": nn.Linear(1, 1)}, path)
-    model = _tiny()
+    model = small_network()
     before = _copy(model)
     with pytest.raises(ValueError, match=r"torch\.nn\.modules\.linear\.Linear"):
         load_weights(model, path)
@@ -220,7 +191,7 @@ def test_unknown_content_is_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"epoch": 3, "optimizer": {}}, path)
     with pytest.raises(ValueError, match=r"of no known kind \(SAM-Med3D .*it holds epoch, optimi"):
-        load_weights(_tiny(), path)
+        load_weights(small_network(), path)
 
 
 def test_report_reads_as_a_sentence() -> None:
@@ -240,17 +211,17 @@ def test_report_reads_as_a_sentence() -> None:
     ],
 )
 def test_a_bare_state_dict_is_recognised(tmp_path: Path, options: dict[str, Any]) -> None:
-    path, source = tmp_path / "weights.pth", _tiny(**options)
+    path, source = tmp_path / "weights.pth", small_network(**options)
     torch.save(source.state_dict(), path)
     model = load_model(path)
-    _assert_equal(model, source)
+    assert_equal(model, source)
     assert isinstance(model, Sam3D)
     assert (model.image_size, model.mask_stride) == (options["image_size"], options["mask_stride"])
     assert not model.training
 
 
 def test_hyper_parameters_say_what_shapes_cannot(tmp_path: Path) -> None:
-    source = _tiny(mask_stride=1, published_quirks=False).eval()
+    source = small_network(mask_stride=1, published_quirks=False).eval()
     module = Module(source, "vit_tiny", 32, tmp_path, published_quirks=False, mask_stride=1)
     path, bare = _save_lightning(module, tmp_path / "last.ckpt"), tmp_path / "bare.pth"
     torch.save(source.state_dict(), bare)
@@ -265,13 +236,13 @@ def test_hyper_parameters_say_what_shapes_cannot(tmp_path: Path) -> None:
 def test_the_stored_name_comes_before_the_shapes_and_the_given_one_before_both(
     tmp_path: Path, source: Sam3D
 ) -> None:
-    content = _sam_med3d_content(source)
+    content = sam_med3d_content(source)
     content["args"].model_type = "vit_b"
     path = tmp_path / "weights.pth"
     torch.save(content, path)
     with pytest.raises(ValueError, match="must fill at least half"):
         load_model(path)
-    _assert_equal(load_model(path, "vit_tiny"), source)
+    assert_equal(load_model(path, "vit_tiny"), source)
     with pytest.raises(ValueError, match="unknown model 'vit_x'; known: vit_tiny"):
         load_model(path, "vit_x")
 

@@ -47,7 +47,7 @@ def test_every_verb_can_be_called() -> None:
 
 
 def test_an_unknown_verb_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    expected = "error: unknown verb 'dataset'; known: fit, validate, test, predict, datasets"
+    expected = f"error: unknown verb 'dataset'; known: {', '.join(VERBS)}"
     assert refusal(capfd, "dataset") == expected
 
 

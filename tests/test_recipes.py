@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neurosam3d import recipes
+from neurosam3d import shipped
 from neurosam3d.recipes import arrange, find_recipe, list_recipes, read_task
 
 REPOSITORY = Path(__file__).parent.parent
@@ -50,8 +50,8 @@ def test_without_a_checkout_recipes_are_package_data(
 ) -> None:
     (tmp_path / "packaged.yaml").touch()
     (tmp_path / "notes.txt").touch()
-    monkeypatch.setattr(recipes, "CHECKOUT_CONFIGS", tmp_path / "nowhere")
-    monkeypatch.setattr(recipes.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(shipped, "CHECKOUT_CONFIGS", tmp_path / "nowhere")
+    monkeypatch.setattr(shipped.resources, "files", lambda package: tmp_path)
     assert list_recipes() == {"packaged.yaml": tmp_path / "packaged.yaml"}
 
 

@@ -30,9 +30,17 @@ ROOMS = {
     "volume_io": Room(("files",), ("numpy", "nibabel", "SimpleITK")),
     "volume": Room(("volume_io",), ("torch", "numpy", "nibabel", "SimpleITK")),
     "intensity": Room(packages=("torch", "numpy")),
-    "models": Room(packages=("torch",)),
+    "shipped": Room(),
+    "network_config": Room(("shipped",), ("hydra", "omegaconf", "yaml")),
+    "models": Room(("network_config",), ("torch",)),
     "checkpoint_io": Room(packages=("torch", "numpy", "safetensors")),
-    "checkpoints": Room(("checkpoint_io", "models"), ("torch",)),
+    "checkpoint_formats": Room(("checkpoint_io",), ("torch",)),
+    "recognise": Room(("checkpoint_io", "checkpoint_formats", "models")),
+    "checkpoint_lora": Room(("checkpoint_formats", "models"), ("torch",)),
+    "checkpoint_writing": Room(("files", "recognise"), ("torch", "safetensors")),
+    "checkpoints": Room(
+        ("checkpoint_formats", "checkpoint_lora", "recognise", "models"), ("torch",)
+    ),
     "prompts": Room(packages=ARRAYS),
     "data": Room(
         (
@@ -70,8 +78,21 @@ ROOMS = {
         ),
         ("torch", "numpy", "lightning", "rich", "matplotlib"),
     ),
-    "recipes": Room(packages=("yaml",)),
+    "recipes": Room(("shipped",), ("yaml",)),
     "mistakes": Room(packages=("omegaconf",)),
+    "commands": Room(
+        (
+            "checkpoint_io",
+            "checkpoint_formats",
+            "recognise",
+            "checkpoint_lora",
+            "checkpoint_writing",
+            "checkpoints",
+            "models",
+            "mistakes",
+        ),
+        ("torch", "rich"),
+    ),
     "checks": Room(("checkpoint_io", "data")),
     "cli": Room(
         ("files", "data", "training", "recipes", "mistakes", "checks"),

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from neurosam3d.models.dinov2_3d import build_dinov2_sam3d
+from neurosam3d.models.hiera3d import build_hiera_sam3d
 from neurosam3d.models.sam3d import Sam3D, build_vit_sam3d
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -15,6 +17,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_b": partial(build_vit_sam3d, "vit_b"),
     "vit_l": partial(build_vit_sam3d, "vit_l"),
     "vit_h": partial(build_vit_sam3d, "vit_h"),
+    "vit_hiera": partial(build_hiera_sam3d, "vit_hiera"),
+    "dinov2": build_dinov2_sam3d,
 }
 
 __all__ = ["MODELS", "Sam3D", "build_model", "list_models"]

@@ -10,6 +10,7 @@ enter or leave it.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class LayerNorm3d(nn.Module):
@@ -53,6 +54,46 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to (..., dim)."""
         return self.lin2(self.act(self.lin1(x)))
+
+
+class DropPath(nn.Module):
+    """Leave out a residual branch at random while training: stochastic depth (arXiv:1603.09382).
+
+    Each item of the batch draws on its own; branches that stay are scaled up, so that the mean is
+    the same as in evaluation, where nothing is left out.
+
+    Args:
+        rate: Probability of leaving the branch out, in [0, 1).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the branch's output (B, ...) to the same shape, zero for the items left out."""
+        if not self.training or self.rate == 0:
+            return x
+        kept = torch.rand(x.shape[0], *(1,) * (x.ndim - 1), device=x.device) >= self.rate
+        return x * (kept.to(x.dtype) / (1 - self.rate))
+
+
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """Return a rate per block that grows linearly from 0 at the first to ``last`` at the last.
+
+    Raises:
+        ValueError: If ``last`` lies outside [0, 1).
+    """
+    if not 0 <= last < 1:
+        raise ValueError(f"drop_path must lie in [0, 1), got {last}")
+    return [last * index / max(depth - 1, 1) for index in range(depth)]
+
+
+def run_block(block: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
+    """Run a block; with ``recompute``, its activations are made again in the backward pass."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, x, use_reentrant=False)
+    return block(x)
 
 
 class PatchEmbed3d(nn.Module):

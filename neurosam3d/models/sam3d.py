@@ -109,7 +109,8 @@ class Sam3D(nn.Module):
         Returns:
             The names of the frozen parameters.
         """
-        unreachable = []
+        unread: tuple[str, ...] = getattr(self.image_encoder, "unread", ())
+        unreachable = [f"image_encoder.{name}" for name in unread]
         if not boxes:
             unreachable += [
                 "prompt_encoder.point_embeddings.2.",
@@ -129,6 +130,53 @@ class Sam3D(nn.Module):
         return frozen
 
 
+def assemble_sam3d(
+    image_encoder: nn.Module,
+    *,
+    embed_dim: int,
+    image_size: int,
+    grid_size: int,
+    mask_stride: int,
+    box_prompts: bool | None,
+    published_quirks: bool,
+    checkpoint_upscaling: bool,
+) -> Sam3D:
+    """Put a prompt encoder and a mask decoder behind any image encoder.
+
+    Args:
+        image_encoder: Maps (B, 1, S, S, S) to (B, C, n, n, n). Parameters that it has only because
+            published weights have them start with one of the names in its ``unread``, if any.
+        embed_dim: Channels C of the embedding.
+        image_size: Image side S in voxels.
+        grid_size: Side n of the embedding.
+        mask_stride: See `build_vit_sam3d`, as for what follows.
+        box_prompts: Whether the network has box embeddings; None as the published family has it.
+        published_quirks: Exchange the first two axes of the dense position encoding.
+        checkpoint_upscaling: Recompute the decoder's upscaling in the backward pass.
+
+    Raises:
+        ValueError: If ``mask_stride`` is not allowed.
+    """
+    prompt_encoder = PromptEncoder3D(
+        embed_dim,
+        image_size=image_size,
+        grid_size=grid_size,
+        mask_stride=mask_stride,
+        box_prompts=mask_stride == 1 if box_prompts is None else box_prompts,
+        published_quirks=published_quirks,
+    )
+    mask_decoder = MaskDecoder3D(
+        embed_dim, mask_stride=mask_stride, checkpoint_upscaling=checkpoint_upscaling
+    )
+    return Sam3D(
+        image_encoder,
+        prompt_encoder,
+        mask_decoder,
+        image_size=image_size,
+        mask_stride=mask_stride,
+    )
+
+
 def build_vit_sam3d(
     name: str,
     *,
@@ -137,6 +185,8 @@ def build_vit_sam3d(
     box_prompts: bool | None = None,
     published_quirks: bool = True,
     checkpoint_upscaling: bool = False,
+    checkpoint_blocks: bool = False,
+    drop_path: float = 0.0,
 ) -> Sam3D:
     """Build a promptable network around a 3-D ViT.
 
@@ -150,27 +200,27 @@ def build_vit_sam3d(
             encoding the way the published weights need it. False gives the correct forms, for
             training from scratch.
         checkpoint_upscaling: Recompute the decoder's upscaling in the backward pass to save memory.
+        checkpoint_blocks: Recompute the encoder's blocks likewise.
+        drop_path: Stochastic depth of the encoder's last block, growing linearly from 0.
 
     Raises:
-        ValueError: If ``image_size`` or ``mask_stride`` is not allowed.
+        ValueError: If ``image_size``, ``mask_stride`` or ``drop_path`` is not allowed.
     """
     config = VIT3D_CONFIGS[name]
-    image_encoder = ViT3D(config, image_size=image_size, published_quirks=published_quirks)
-    prompt_encoder = PromptEncoder3D(
-        config.out_dim,
+    encoder = ViT3D(
+        config,
+        image_size=image_size,
+        published_quirks=published_quirks,
+        drop_path=drop_path,
+        checkpoint_blocks=checkpoint_blocks,
+    )
+    return assemble_sam3d(
+        encoder,
+        embed_dim=config.out_dim,
         image_size=image_size,
         grid_size=image_size // config.patch_size,
         mask_stride=mask_stride,
-        box_prompts=mask_stride == 1 if box_prompts is None else box_prompts,
+        box_prompts=box_prompts,
         published_quirks=published_quirks,
-    )
-    mask_decoder = MaskDecoder3D(
-        config.out_dim, mask_stride=mask_stride, checkpoint_upscaling=checkpoint_upscaling
-    )
-    return Sam3D(
-        image_encoder,
-        prompt_encoder,
-        mask_decoder,
-        image_size=image_size,
-        mask_stride=mask_stride,
+        checkpoint_upscaling=checkpoint_upscaling,
     )

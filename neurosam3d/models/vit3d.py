@@ -7,20 +7,26 @@ Shapes: B batch (times windows), C channels, N heads, x head channels; d h w = t
 tensor axes 2 3 4 of the image; T window side.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from neurosam3d.models.layers import MLP, LayerNorm3d, PatchEmbed3d
+from neurosam3d.models.layers import (
+    MLP,
+    DropPath,
+    LayerNorm3d,
+    PatchEmbed3d,
+    drop_path_rates,
+    run_block,
+)
 from neurosam3d.models.relative_position import (
     attend,
     attention_scale,
     decomposed_terms,
     published_terms,
 )
+from neurosam3d.models.windows import merge_windows, split_windows, window_regions
 
 
 @dataclass(frozen=True)
@@ -112,39 +118,6 @@ class RelativeAttention3d(nn.Module):
         return out.transpose(1, 2).flatten(2).unflatten(1, grid)  # (B, d, h, w, C)
 
 
-Region = tuple[slice, slice, slice]
-
-
-def window_regions(
-    grid: tuple[int, ...], window: int
-) -> Iterator[tuple[Region, tuple[int, int, int]]]:
-    """Divide a token grid into regions of equally large windows, cut off at the high ends.
-
-    Yields:
-        The region and how many windows it holds along each axis.
-    """
-    axes = []
-    for side in grid:
-        full = side // window * window
-        pieces = [(slice(0, full), full // window), (slice(full, side), 1)]
-        axes.append([(piece, count) for piece, count in pieces if piece.start < piece.stop])
-    for (d, num_d), (h, num_h), (w, num_w) in product(*axes):
-        yield (d, h, w), (num_d, num_h, num_w)
-
-
-def split_windows(x: Tensor, counts: tuple[int, int, int]) -> Tensor:
-    """Cut (B, d, h, w, C) into (B * windows, d', h', w', C)."""
-    for axis, count in zip((3, 2, 1), reversed(counts), strict=True):
-        x = x.unflatten(axis, (count, -1))  # finally (B, nd, d', nh, h', nw, w', C)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(0, 3)
-
-
-def merge_windows(x: Tensor, counts: tuple[int, int, int]) -> Tensor:
-    """Undo `split_windows`."""
-    x = x.unflatten(0, (-1, *counts))  # (B, nd, nh, nw, d', h', w', C)
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
-
-
 class Block(nn.Module):
     """A pre-norm transformer block on a token grid.
 
@@ -153,9 +126,18 @@ class Block(nn.Module):
         num_heads: Attention heads.
         window: Window side in tokens.
         published_quirks: See `RelativeAttention3d`.
+        drop_path: Probability of leaving out a branch while training.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, window: int, published_quirks: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        window: int,
+        published_quirks: bool,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = RelativeAttention3d(
@@ -163,11 +145,12 @@ class Block(nn.Module):
         )
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, 4 * dim)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, d, h, w, C) to the same shape."""
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class ViT3D(nn.Module):
@@ -177,18 +160,32 @@ class ViT3D(nn.Module):
         config: Width, depth and windows.
         image_size: Side S of the cubic input in voxels, a multiple of the patch size.
         published_quirks: See `RelativeAttention3d`.
+        drop_path: Probability of leaving out a branch of the last block while training; it grows
+            linearly from 0 at the first.
+        checkpoint_blocks: Recompute each block in the backward pass instead of keeping its
+            activations.
 
     Raises:
-        ValueError: If ``image_size`` is not a positive multiple of the patch size.
+        ValueError: If ``image_size`` is not a positive multiple of the patch size, or ``drop_path``
+            lies outside [0, 1).
     """
 
-    def __init__(self, config: ViT3DConfig, *, image_size: int, published_quirks: bool) -> None:
+    def __init__(
+        self,
+        config: ViT3DConfig,
+        *,
+        image_size: int,
+        published_quirks: bool,
+        drop_path: float = 0.0,
+        checkpoint_blocks: bool = False,
+    ) -> None:
         super().__init__()
         if image_size < config.patch_size or image_size % config.patch_size:
             raise ValueError(
                 f"image_size must be a positive multiple of {config.patch_size}, got {image_size}"
             )
         self.image_size = image_size
+        self.checkpoint_blocks = checkpoint_blocks
         side = image_size // config.patch_size
         self.patch_embed = PatchEmbed3d(1, config.dim, config.patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, side, side, side, config.dim))
@@ -198,8 +195,9 @@ class ViT3D(nn.Module):
                 config.num_heads,
                 window=side if index in config.global_blocks else config.window,
                 published_quirks=published_quirks,
+                drop_path=rate,
             )
-            for index in range(config.depth)
+            for index, rate in enumerate(drop_path_rates(drop_path, config.depth))
         )
         self.neck = nn.Sequential(
             nn.Conv3d(config.dim, config.out_dim, kernel_size=1, bias=False),
@@ -222,5 +220,5 @@ class ViT3D(nn.Module):
             )
         x = self.patch_embed(image) + self.pos_embed  # (B, d, h, w, C)
         for block in self.blocks:
-            x = block(x)
+            x = run_block(block, x, recompute=self.checkpoint_blocks)
         return self.neck(x.movedim(-1, 1))  # (B, out_dim, d, h, w)

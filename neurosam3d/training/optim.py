@@ -2,23 +2,27 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from neurosam3d.training.finetune import block_index, count_blocks
+
 ScheduleName = Literal["steplr", "multisteplr", "coswarm", "linearlr"]
 
 # The image encoder learns at the full rate; the two small parts, which see every click, at a tenth.
 RATE_FACTORS = {"image_encoder": 1.0, "prompt_encoder": 0.1, "mask_decoder": 0.1}
 # Learned positions and tokens that are plain parameters of more than one axis.
-TABLES = ("pos_embed", "rel_pos", "cls_token", "mask_token")
+TABLES = ("pos_embed", "rel_pos", "cls_token", "mask_token", "register_tokens")
 RAMP_START, RAMP_STEPS = 0.1, 5  # "linearlr": a tenth of the rate, growing over five steps
 
 
-def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, *, lr: float, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
     """Sort the trainable parameters of a promptable network by part and by whether they decay.
 
     Norms, biases and tables (positions, embeddings, tokens) do not decay: pulling them to zero
@@ -28,34 +32,53 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float) -> lis
         model: A network with the parts named in ``RATE_FACTORS``.
         lr: Learning rate of the image encoder; the other parts take a tenth.
         weight_decay: AdamW's decay of matrices and kernels.
+        layer_decay: Factor on the rate from each block of the image encoder to the one before it
+            (BEiT, arXiv:2106.08254, appendix); patches and positions come before the first block,
+            the neck after the last.
 
     Returns:
         Groups for the optimizer, each with a ``name``; none of them is empty.
+
+    Raises:
+        ValueError: If ``layer_decay`` does not lie in (0, 1].
     """
-    groups = []
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay lies above 0 and is at most 1, got {layer_decay}")
+    groups: dict[str, dict[str, Any]] = {}
     for part, factor in RATE_FACTORS.items():
-        decayed, kept = _split_by_decay(model.get_submodule(part))
-        for name, parameters, decay in (
-            (part, decayed, weight_decay),
-            (f"{part}_tables", kept, 0.0),
-        ):
-            if parameters:
-                groups.append(
-                    {"name": name, "params": parameters, "lr": lr * factor, "weight_decay": decay}
-                )
-    return groups
+        module = model.get_submodule(part)
+        depth = count_blocks(module) if part == "image_encoder" and layer_decay < 1 else 0
+        for name, parameter, decays in _trainable(module):
+            layer = _layer(name, depth)
+            group_name = f"{part}_layer{layer}" if depth else part
+            group_name += "" if decays else "_tables"
+            group = {
+                "name": group_name,
+                "params": [],
+                "lr": lr * factor * layer_decay ** (depth + 1 - layer if depth else 0),
+                "weight_decay": weight_decay if decays else 0.0,
+            }
+            groups.setdefault(group_name, group)["params"].append(parameter)
+    return list(groups.values())
 
 
-def _split_by_decay(part: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for module in part.modules():
+def _trainable(part: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
+    """Yield the name of each trainable parameter, the parameter, and whether it decays."""
+    for module_name, module in part.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             is_table = isinstance(module, nn.Embedding) or name.startswith(TABLES)
-            (kept if is_table or parameter.ndim < 2 else decayed).append(parameter)
-    return decayed, kept
+            decays = parameter.ndim >= 2 and not is_table
+            yield f"{module_name}.{name}", parameter, decays
+
+
+def _layer(name: str, depth: int) -> int:
+    """Number the layers of an encoder: 0 before the blocks, depth + 1 after them."""
+    index = block_index(name)
+    if index is not None:
+        return index + 1
+    return 0 if name.rpartition(".")[2].startswith(TABLES) or "patch_embed." in name else depth + 1
 
 
 def rate_factor(

@@ -18,11 +18,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from rich.console import Console
 from torch import Tensor
 
-from neurosam3d.checkpoints import load_weights
 from neurosam3d.evaluation.metrics import batch_dice
 from neurosam3d.evaluation.protocol import Round, run_clicks
 from neurosam3d.evaluation.report import results_table, write_report
 from neurosam3d.models import Sam3D, build_model
+from neurosam3d.models.lora import LoraConfig
+from neurosam3d.training.finetune import Finetuning, limit_learning, read_start
 from neurosam3d.training.interaction import Answer, CropPredictor, Interaction
 from neurosam3d.training.losses import MaskLoss, iou_loss
 from neurosam3d.training.optim import ScheduleName, build_scheduler, parameter_groups
@@ -54,6 +55,10 @@ class NeuroSamModel(pl.LightningModule):
             the published weights need it. False gives the correct forms, for training from scratch.
         checkpoint_upscaling: Recompute the decoder's upscaling in the backward pass to save memory;
             worth it at mask_stride 1.
+        checkpoint_blocks: Recompute the image encoder's blocks likewise; costs about a third more
+            time and saves most of its memory.
+        drop_path: Probability of leaving out a branch of the encoder's last block in training; it
+            grows linearly from 0 at the first block (stochastic depth).
         model_cfg: Configuration file of the network, for those that read one.
         pretrained_weights: Weights of the image encoder to start from; read before checkpoint.
         checkpoint: Weights of the whole network to start from, of any known format. They replace no
@@ -64,6 +69,16 @@ class NeuroSamModel(pl.LightningModule):
             predict.
         lr: Learning rate of the image encoder; prompt encoder and mask decoder learn at a tenth.
         weight_decay: AdamW's decay. Norms, biases, position tables and embeddings do not decay.
+        layer_decay: Factor on the learning rate from each block of the image encoder to the one
+            before it; 1 for one rate.
+        finetune: What of the image encoder learns. full: everything; last: its last_blocks and what
+            follows them; lora: low-rank additions to its linear layers; frozen: only the neck,
+            which learns in every case, as prompt encoder and mask decoder do.
+        last_blocks: Number of blocks that learn with finetune last.
+        lora_rank: Rank of the additions.
+        lora_alpha: Scales them by lora_alpha / lora_rank; null for 1.
+        lora_targets: Ends of the names of the linear layers that get one, for example attn.qkv,
+            attn.proj. Of a qkv layer, queries and values do.
         lr_scheduler: Rule for the learning rate, stepped after every optimizer step: steplr (times
             gamma every step_size[0] steps), multisteplr (times gamma at each of step_size), coswarm
             (cosine to zero over step_size[0] steps, with restarts) or linearlr (constant after a
@@ -109,6 +124,8 @@ class NeuroSamModel(pl.LightningModule):
         box_prompts: bool | None = None,
         published_quirks: bool = True,
         checkpoint_upscaling: bool = False,
+        checkpoint_blocks: bool = False,
+        drop_path: float = 0.0,
         model_cfg: str | None = None,
         pretrained_weights: str | None = None,
         checkpoint: str | None = None,
@@ -116,6 +133,12 @@ class NeuroSamModel(pl.LightningModule):
         task_name: str = "neurosam3d",
         lr: float = 1e-3,
         weight_decay: float = 0.005,
+        layer_decay: float = 1.0,
+        finetune: Finetuning = "full",
+        last_blocks: int = 2,
+        lora_rank: int = 4,
+        lora_alpha: float | None = None,
+        lora_targets: Sequence[str] = ("attn.qkv",),
         lr_scheduler: ScheduleName = "steplr",
         step_size: Sequence[int] = (2000,),
         gamma: float = 0.9,
@@ -158,12 +181,18 @@ class NeuroSamModel(pl.LightningModule):
             box_prompts=True if bbox_first else box_prompts,
             published_quirks=published_quirks,
             checkpoint_upscaling=checkpoint_upscaling,
+            checkpoint_blocks=checkpoint_blocks,
+            drop_path=drop_path,
             **overrides,
         )
         # The checkpoint shall tell what was built, not what was asked for.
         self.hparams["box_prompts"] = len(self.model.prompt_encoder.point_embeddings) == 4
         self.frozen = self.model.freeze_unreachable(
             boxes=bbox_first, mask_always_given=True, multimask=False, iou=iou_loss_weight > 0
+        )
+        lora = LoraConfig(rank=lora_rank, alpha=lora_alpha, targets=tuple(lora_targets))
+        self.frozen += limit_learning(
+            self.model.image_encoder, finetune, last_blocks=last_blocks, lora=lora
         )
         self.mask_loss = MaskLoss()
         self.results = ResultCollector()
@@ -196,17 +225,20 @@ class NeuroSamModel(pl.LightningModule):
         is_fresh, self._is_fresh = self._is_fresh, False
         if not is_fresh or self.trainer.ckpt_path:
             return
-        paths = [self.hparams["pretrained_weights"], self.hparams["checkpoint"]]
-        for path in filter(None, paths):
-            logger.info("%s: %s", path, load_weights(self.model, path))
-        if not any(paths) and self.trainer.is_global_zero:
+        given = [self.hparams["pretrained_weights"], self.hparams["checkpoint"]]
+        paths = [path for path in given if path is not None]  # an empty name is a mistake
+        read_start(self.model, paths, self.hparams["finetune"])
+        if not paths and self.trainer.is_global_zero:
             logger.warning("no checkpoint given: the network starts from random weights")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW over the trainable parameters and its schedule per optimizer step."""
         options = self.hparams
         groups = parameter_groups(
-            self.model, lr=options["lr"], weight_decay=options["weight_decay"]
+            self.model,
+            lr=options["lr"],
+            weight_decay=options["weight_decay"],
+            layer_decay=options["layer_decay"],
         )
         optimizer = torch.optim.AdamW(groups)
         scheduler = build_scheduler(

@@ -6,8 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from neurosam3d.models.layers import (
+    DropPath,
     LayerNorm3d,
     PatchEmbed3d,
+    drop_path_rates,
     from_nested,
     to_nested,
     upsample_trilinear,
@@ -33,6 +35,26 @@ def test_patch_embedding_is_its_strided_convolution():
     layer = PatchEmbed3d(2, 7, patch_size=4)
     x = torch.randn(2, 2, 8, 12, 4)
     torch.testing.assert_close(layer(x), layer.proj(x).movedim(1, -1), atol=1e-5, rtol=1e-5)
+
+
+def test_drop_path_leaves_whole_items_out_and_keeps_the_mean():
+    branch = torch.randn(4000, 2, 3)
+    out = DropPath(0.25)(branch)
+    kept = out.flatten(1).any(1)
+    assert kept.float().mean() == pytest.approx(0.75, abs=0.03)
+    torch.testing.assert_close(out[kept], branch[kept] / 0.75)
+    assert torch.equal(DropPath(0.25).eval()(branch), branch)
+
+
+def test_drop_path_rates_grow_linearly():
+    assert drop_path_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert drop_path_rates(0.3, 1) == [0]
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_drop_path_rates_are_checked(rate):
+    with pytest.raises(ValueError, match=rf"drop_path must lie in \[0, 1\), got {rate}"):
+        drop_path_rates(rate, 4)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

@@ -3,16 +3,14 @@ size.
 """
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from neurosam3d.models import build_model, list_models
-from tests.reference.seeded import seed_weights, seeded_array
+from tests.reference.golden import REFERENCE, Golden
+from tests.reference.seeded import seed_weights
 
-REFERENCE = Path(__file__).parents[1] / "reference"
 FAMILIES = [
     ("vit_b_ori", 128, 4, "upstream_vit_b_ori"),
     ("vit_b_ori", 128, 1, "vit_b_ori"),
@@ -20,6 +18,9 @@ FAMILIES = [
     ("vit_b", 112, 1, "vit_b_112"),
     ("vit_l", 128, 1, "vit_l"),
     ("vit_h", 128, 1, "vit_h"),
+    ("vit_hiera", 128, 1, "vit_hiera"),
+    ("dinov2", 112, 1, "dinov2_112"),
+    ("dinov2", 128, 1, "dinov2_128"),
 ]
 
 
@@ -134,27 +135,6 @@ def test_list_models_names_what_can_be_built():
             assert isinstance(build_model(name), torch.nn.Module)
 
 
-class Golden:
-    """The stored outputs of one network."""
-
-    def __init__(self, case: str) -> None:
-        self.case = case
-        self.arrays = np.load(REFERENCE / "golden_sam_med3d.npz")
-
-    def input(self, name: str) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(self.arrays[f"{self.case}/inputs/{name}"]))
-
-    def holds(self, name: str) -> bool:
-        return f"{self.case}/{name}/values" in self.arrays
-
-    def check(self, name: str, tensor: torch.Tensor) -> None:
-        stored = {f: self.arrays[f"{self.case}/{name}/{f}"] for f in ("shape", "index", "values")}
-        assert list(tensor.shape) == stored["shape"].tolist()
-        tolerance = 1e-4 * max(1, np.abs(stored["values"]).max())
-        values = tensor.flatten().numpy()[stored["index"]]
-        np.testing.assert_allclose(values, stored["values"], atol=tolerance, rtol=0, err_msg=name)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name", "image_size", "mask_stride"),
@@ -166,39 +146,14 @@ class Golden:
 )
 @torch.no_grad()
 def test_outputs_of_the_published_programs(case, name, image_size, mask_stride):
-    golden = Golden(case)
+    golden = Golden("golden_sam_med3d.npz", case)
     model = seed_weights(build_model(name, image_size=image_size, mask_stride=mask_stride))
-    side = int(golden.input("mask_side"))
-    image = torch.from_numpy(seeded_array("input.image", (1, 1, *(image_size,) * 3)))
-    mask = torch.from_numpy(seeded_array("input.mask", (1, 1, side, side, side)))
-    coords, labels, box = (golden.input(key) for key in ("points", "labels", "box"))
-    embedding = model.image_encoder(image)
+    embedding = model.image_encoder(golden.image())
     golden.check("image_embedding", embedding)
-    golden.check("dense_pe", model.prompt_encoder.get_dense_pe())
-    prompts = {
-        "point1": {"points": (coords[:, :1], labels[:, :1])},
-        "points3": {"points": (coords, labels)},
-        "points3_mask": {"points": (coords, labels), "masks": mask},
-        "mask_only": {"masks": mask},
-        "box": {"boxes": box},
-        "box_points3": {"boxes": box, "points": (coords, labels)},
-    }
-    checked = 0
-    for prompt, arguments in prompts.items():
-        if not golden.holds(f"{prompt}.dense"):
-            continue
-        sparse, dense = model.prompt_encoder(**arguments)
-        if prompt != "mask_only":
-            golden.check(f"{prompt}.sparse", sparse)
-        golden.check(f"{prompt}.dense", dense)
-        for suffix, multimask in (("", False), ("_multi", True)):
-            logits, iou = model.decode(embedding, **arguments, multimask_output=multimask)
-            golden.check(f"{prompt}.low_res_masks{suffix}", logits)
-            golden.check(f"{prompt}.iou{suffix}", iou)
-        checked += 1
-    assert checked >= 3
+    assert golden.check_answers(model, embedding) >= 3
     if golden.holds("loop.final_full_res"):
-        logits = torch.zeros_like(mask)
+        coords, labels = golden.input("points"), golden.input("labels")
+        logits = torch.zeros_like(golden.mask())
         for click in (1, 2, 3):
             points = (coords[:, :click], labels[:, :click])
             logits, _ = model.decode(embedding, points=points, masks=logits)

@@ -1,0 +1,183 @@
+"""Count what every network costs and store it: ``python -m benchmarks.model_costs``.
+
+Nothing is computed: the networks run on tensors without data (torch's FakeTensorMode), which pass
+through the same operators as on a CPU. So the figures are the same on every machine, and the
+largest network takes no memory.
+
+- Operations: torch's FlopCounterMode counts matrix products, convolutions and attention, two for a
+  multiplication and an addition. It does not know the CPU's fused attention; that is counted by the
+  formula which it has for the GPU's.
+- Memory of a forward pass: the most bytes of tensors alive at a time, input and weights left out.
+- Memory of a training step: the bytes that autograd keeps for the backward pass (`measure`).
+
+What kernels need inside and what an allocator rounds up is not in these.
+"""
+
+import argparse
+import json
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from benchmarks.measure import saved_megabytes
+from neurosam3d.models import Sam3D, build_model, list_models
+from neurosam3d.training.losses import MaskLoss
+
+NUM_CLICKS = 11  # of a training step, as the recipes have it
+MASK_STRIDES = (4, 1)  # SAM-Med3D's decoder, NeuroSAM3D's
+ENCODER_KEYS = ("image_size", "parameters", "encoder_parameters", "encoder_gflops")
+COSTS = Path(str(resources.files("neurosam3d.models") / "costs.json"))
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the memory of the tensors that operators return.
+
+    Args:
+        given: Storages, by `_cdata`, that were there before; views of them count nothing.
+
+    Attributes:
+        peak: The most bytes that were alive at a time.
+    """
+
+    def __init__(self, given: Iterable[int]) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._known = set(given)
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator and watch what it returns."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._watch(leaf.untyped_storage())
+        return result
+
+    def _watch(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self._now += size
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._now -= size
+
+
+def count_network(name: str) -> dict[str, Any]:
+    """Count a network in the form in which `neurosam3d.models.catalogue` reads it."""
+    counts = {stride: count_costs(name, mask_stride=stride) for stride in MASK_STRIDES}
+    of_network = {key: counts[MASK_STRIDES[0]][key] for key in ENCODER_KEYS}
+    of_decoders = {
+        str(stride): {key: count[key] for key in count if key not in ENCODER_KEYS}
+        for stride, count in counts.items()
+    }
+    return {**of_network, "decoders": of_decoders}
+
+
+def count_costs(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, float]:
+    """Count parameters, operations and memory of a network for one image.
+
+    Args:
+        name: One of `list_models()`.
+        fake: Run on tensors without data; False computes, which gives the same.
+        **overrides: As `build_model` takes them.
+    """
+    with torch.device("meta" if fake else "cpu"):
+        model = build_model(name, **overrides)
+    assert isinstance(model, Sam3D)
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
+        if fake:
+            model.to_empty(device="cpu")
+        image = torch.zeros(1, 1, *(model.image_size,) * 3)
+        model.eval()
+        with torch.no_grad():
+            with _flop_counter() as of_encoder:
+                embeddings = model.image_encoder(image)
+            with _flop_counter() as of_click:
+                _click(model, embeddings, num_points=1)
+            del embeddings
+            given = _storages(image, *model.parameters(), *model.buffers())
+            with LiveBytes(given) as live:
+                _click(model, model.image_encoder(image), num_points=1)
+        kept = saved_megabytes(
+            lambda: torch.stack([m.sum() for m in play_session(model.train(), image)]),
+            _storages(*model.parameters()),
+        )
+    # MONAI's loss asks for values; its part is counted on real tensors.
+    kept += NUM_CLICKS * _loss_megabytes(model.image_size)
+    return {
+        "image_size": model.image_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "encoder_parameters": sum(p.numel() for p in model.image_encoder.parameters()),
+        "encoder_gflops": round(of_encoder.get_total_flops() / 1e9, 2),
+        "click_gflops": round(of_click.get_total_flops() / 1e9, 2),
+        "forward_mib": round(live.peak / 2**20, 1),
+        "step_mib": round(kept, 1),
+    }
+
+
+def _storages(*tensors: Tensor) -> set[int]:
+    return {tensor.untyped_storage()._cdata for tensor in tensors}
+
+
+def _flop_counter() -> FlopCounterMode:
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={fused: _fused_attention_flops})
+
+
+def _fused_attention_flops(
+    query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...], *_: Any, **__: Any
+) -> int:
+    """Count a fused attention from the shapes of its inputs."""
+    return sdpa_flop_count(query, key, value)
+
+
+def _click(model: Sam3D, embeddings: Tensor, *, num_points: int) -> Tensor:
+    """Ask for one mask by points and a previous mask, as in every round of a session."""
+    points = (torch.zeros(1, num_points, 3), torch.ones(1, num_points, dtype=torch.long))
+    previous = torch.zeros(1, 1, *(model.mask_size,) * 3)
+    return model.upsample(model.decode(embeddings, points=points, masks=previous)[0])
+
+
+def play_session(model: Sam3D, image: Tensor) -> Iterator[Tensor]:
+    """Yield the logits of a training step's rounds, in each of which one click is added."""
+    model.freeze_unreachable(boxes=False, mask_always_given=True, multimask=False, iou=False)
+    embeddings = model.image_encoder(image)
+    for number in range(NUM_CLICKS):
+        yield _click(model, embeddings, num_points=number + 1)
+
+
+def _loss_megabytes(image_size: int) -> float:
+    """Return what autograd keeps of one round's loss, whose shapes are always the same."""
+    shape = (1, 1, *(image_size,) * 3)
+    logits, truth = torch.zeros(shape, requires_grad=True), torch.zeros(shape, dtype=torch.uint8)
+    return saved_megabytes(lambda: MaskLoss()(logits, truth), set())
+
+
+def main() -> None:
+    """Count every network and write the package's data."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    costs = {name: count_network(name) for name in list_models()}
+    COSTS.write_text(f"{json.dumps(costs, indent=2)}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

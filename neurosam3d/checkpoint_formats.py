@@ -1,0 +1,217 @@
+"""The known kinds of checkpoint files: how to tell them, where their weights are, what these are
+called.
+
+A kind is told by what a file holds, never by its name. Formats are pure functions from dicts to
+dicts; `read_checkpoint` applies them to a file.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from neurosam3d.checkpoint_io import METADATA, Content, read_content
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+DINOV2 = "image_encoder.model."
+LORA_FACTORS = (".lora_a", ".lora_b")
+_IN_CHUNK = re.compile(r"^(image_encoder\.model\.blocks)\.\d+\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Args:
+        name: What reports call it.
+        recognise: Tells from a file's content whether it is of this kind.
+        extract: Takes the state dict, under the file's names, out of the content.
+        rename: Turns a file's name into the network's.
+        part: Pattern of the network's names that such a file is about.
+        part_title: What messages call that part.
+        prefix: How the network's names begin where the file's, once wrappers are dropped, do not.
+        networks: Names of the networks whose weights come in this format; empty for all.
+    """
+
+    name: str
+    recognise: Callable[[Content], bool]
+    extract: Callable[[Content], Content]
+    rename: Callable[[str], str]
+    part: str = "*"
+    part_title: str = "the network"
+    prefix: str = ""
+    networks: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether such a file never fills a whole network."""
+        return self.part != "*"
+
+    def covers(self, name: str) -> bool:
+        """Tell whether a weight of the network belongs to the part."""
+        return fnmatchcase(name, self.part)
+
+
+def _without_wrappers(name: str) -> str:
+    """Drop what Lightning modules, data parallelism and compilation put before a name."""
+    return re.sub(r"^((model|network|module|_orig_mod)\.)+", "", name)
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
+
+
+def _without_metadata(content: Content) -> Content:
+    return {name: value for name, value in content.items() if name != METADATA}
+
+
+def _holds_teacher(content: Content) -> bool:
+    wrappers = ("", "module.", "backbone.", "module.backbone.")
+    is_bare = any(isinstance(content.get(f"{name}cls_token"), Tensor) for name in wrappers)
+    return is_bare or _is_state_dict(content.get("teacher"))
+
+
+def _teacher_name(name: str) -> str:
+    """Place a name in our encoder, but for training's heads; wrappers may stand anywhere in it."""
+    if name.startswith(("dino_head.", "ibot_head.")):
+        return name
+    return DINOV2 + name.replace("module.", "").replace("backbone.", "")
+
+
+def _holds_only_lora(content: Content) -> bool:
+    names = [name for name, value in content.items() if isinstance(value, Tensor)]
+    return bool(names) and all(name.endswith(LORA_FACTORS) for name in names)
+
+
+# The first that recognises a file reads it.
+FORMATS = (
+    Format(
+        "SAM-Med3D checkpoint",
+        recognise=lambda content: _is_state_dict(content.get("model_state_dict")),
+        extract=lambda content: content["model_state_dict"],
+        rename=_without_wrappers,
+    ),
+    Format(
+        "Lightning checkpoint",
+        recognise=lambda content: _is_state_dict(content.get("state_dict")),
+        extract=lambda content: content["state_dict"],
+        rename=_without_wrappers,
+    ),
+    Format(
+        "3DINO teacher",
+        recognise=_holds_teacher,
+        extract=lambda content: content.get("teacher", _without_metadata(content)),
+        rename=_teacher_name,
+        part="image_encoder.*",
+        part_title="the image encoder",
+        prefix=DINOV2,
+        networks=("dinov2",),
+    ),
+    Format(
+        "LoRA alone",
+        recognise=_holds_only_lora,
+        extract=_without_metadata,
+        rename=_without_wrappers,
+        part="*.lora_[ab]",
+        part_title="LoRA",
+    ),
+    Format(
+        "safetensors",
+        recognise=lambda content: METADATA in content and _is_state_dict(content),
+        extract=_without_metadata,
+        rename=_without_wrappers,
+    ),
+    Format(
+        "state dict",
+        recognise=_is_state_dict,
+        extract=lambda content: content,
+        rename=_without_wrappers,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file that was read and recognised.
+
+    Args:
+        path: Where it is.
+        content: All that it holds.
+        format: Its kind.
+    """
+
+    path: Path
+    content: Content
+    format: Format
+
+    @cached_property
+    def entries(self) -> Content:
+        """What lies where the weights are, under the file's names; not all need be tensors."""
+        return self.format.extract(self.content)
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors, under the file's names."""
+        return {key: value for key, value in self.entries.items() if isinstance(value, Tensor)}
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The name in the network of each tensor, by the file's name."""
+        return {key: self.format.rename(key) for key in self.weights}
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Shape of each tensor, under the network's names."""
+        return {name: tuple(self.weights[key].shape) for key, name in self.names.items()}
+
+    @cached_property
+    def lora_names(self) -> list[str]:
+        """The factors of LoRA among the tensors, under the network's names."""
+        return [name for name in self.shapes if name.endswith(LORA_FACTORS)]
+
+    @property
+    def beside(self) -> list[str]:
+        """What the file holds beside the weights, a state of the optimizer for example."""
+        if self.entries.keys() & self.content.keys():  # the weights are not in a dict of their own
+            return [str(key) for key in self.entries if key not in self.weights]
+        return [str(key) for key, value in self.content.items() if value is not self.entries]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file without running anything in it, and tell its kind.
+
+    Raises:
+        ValueError: If it cannot be read, holds Python objects beyond the inert ones, or is of no
+            known kind.
+    """
+    content = read_content(path)
+    for candidate in FORMATS:
+        if candidate.recognise(content):
+            return Checkpoint(path, content, candidate)
+    raise ValueError(
+        f"{path} is of no known kind ({', '.join(known.name for known in FORMATS)}); "
+        f"it holds {shorten([str(key) for key in content]) or 'nothing'}"
+    )
+
+
+def formats_of(network: str) -> list[str]:
+    """Return the names of the formats that weights of a network come in."""
+    return [known.name for known in FORMATS if not known.networks or network in known.networks]
+
+
+def without_chunk(name: str) -> str:
+    """Drop the group from the name of a DINOv2 block, whose own number tells it alone."""
+    return _IN_CHUNK.sub(r"\1.\2.", name)
+
+
+def shorten(names: Iterable[str], most: int = 4) -> str:
+    """List the first names and count the others."""
+    names = list(names)
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,0 +1,73 @@
+"""Checkpoint files that other programs read, too."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from neurosam3d.files import replacing
+from neurosam3d.recognise import encode_metadata
+
+Layout = Literal["sam_med3d", "bare", "safetensors"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+LAYOUT_OF_SUFFIX: dict[str, Layout] = {
+    ".pth": "sam_med3d",
+    ".pt": "bare",
+    ".safetensors": "safetensors",
+}
+
+
+def write_checkpoint(
+    path: Path, weights: Mapping[str, Tensor], *, layout: Layout, values: Mapping[str, Any]
+) -> None:
+    """Write weights so that the file is there as a whole or not at all.
+
+    No file holds more than tensors, numbers and texts, so all of them load without running code.
+
+    Args:
+        path: The file to write or replace.
+        weights: Tensors under the names that the file shall have for them; types are kept.
+        layout: sam_med3d: `model_state_dict` beside `args`, as SAM-Med3D's programs read it. bare:
+            the state dict, with no place for anything else. safetensors: tensors and metadata.
+        values: What to say of the network, as `Identity.to_values` gives it, and of the file.
+    """
+    compact = _compact(weights)
+    with replacing(path) as unfinished:
+        if layout == "safetensors":
+            unfinished.touch()
+            mode = unfinished.stat().st_mode  # safetensors lets nobody else read its files
+            safetensors.torch.save_file(compact, unfinished, metadata=encode_metadata(values))
+            unfinished.chmod(mode)
+            return
+        whole = {"epoch": 0, "model_state_dict": compact, "args": dict(values)}
+        with unfinished.open("wb") as file:  # by itself, torch refuses names without an ending
+            torch.save(whole if layout == "sam_med3d" else compact, file)
+
+
+def layout_of(path: Path) -> Layout:
+    """Return the layout that goes with a file's ending.
+
+    Raises:
+        ValueError: If none does.
+    """
+    if path.suffix not in LAYOUT_OF_SUFFIX:
+        known = ", ".join(LAYOUT_OF_SUFFIX)
+        raise ValueError(f"the ending of a checkpoint must be one of {known}, got '{path.name}'")
+    return LAYOUT_OF_SUFFIX[path.suffix]
+
+
+def _compact(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give each tensor memory of its own and no more than it needs; files would keep the rest."""
+    compact: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in weights.items():
+        storage = value.untyped_storage()
+        is_own = storage.data_ptr() not in taken and storage.nbytes() == value.nbytes
+        taken.add(storage.data_ptr())
+        if not (is_own and value.is_contiguous()):
+            value = value.clone(memory_format=torch.contiguous_format)
+        compact[name] = value.detach()
+    return compact

@@ -1,0 +1,153 @@
+"""`neurosam3d convert IN OUT`: weights from one kind of checkpoint into another."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from neurosam3d.checkpoint_formats import LORA_FACTORS, Checkpoint, read_checkpoint, shorten
+from neurosam3d.checkpoint_lora import merged_weights
+from neurosam3d.checkpoint_writing import LAYOUTS, Layout, layout_of, write_checkpoint
+from neurosam3d.checkpoints import LoadReport, match_weights, outline_network, require_fit
+from neurosam3d.commands.verb import VerbParser, file_size, plain_console
+from neurosam3d.models import list_models
+from neurosam3d.recognise import Identity, identify, stored_values
+
+DESCRIPTION = """\
+Write the weights of a checkpoint as another kind of file. They are not changed: a way there and
+back gives the same bits. What training left beside them (the optimizer and so on) is left out.
+
+IN may be any file that `neurosam3d inspect` recognises. The kind of OUT follows from its ending:
+
+  .pth          as SAM-Med3D's programs read it (model_state_dict)
+  .pt           the state dict alone
+  .safetensors  weights, and what to build, how to feed it, source and licence as metadata
+"""
+EPILOG = """\
+examples:
+  neurosam3d convert ckpt/sam_med3d.pth sam_med3d.safetensors --licence Apache-2.0
+  neurosam3d convert work_dir/liver/checkpoints/last.ckpt liver.pth
+  neurosam3d convert last.ckpt liver_lora.safetensors --lora     only what LoRA has learned
+  neurosam3d convert last.ckpt liver.pth --merge                 a plain network with it inside
+"""
+
+
+def main(words: Sequence[str]) -> None:
+    """Carry out `convert ...`.
+
+    Args:
+        words: The command line, the verb first.
+
+    Raises:
+        ValueError: If a file, a network or a combination of options is unfit.
+        argparse.ArgumentError: If an argument is.
+    """
+    _convert(_parser().parse_args(words[1:]))
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser("convert", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("source", metavar="IN", type=Path, help="checkpoint to read")
+    parser.add_argument("target", metavar="OUT", type=Path, help="checkpoint to write")
+    parser.add_argument("--format", choices=LAYOUTS, help="kind of OUT, whatever its ending")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        choices=list_models(),
+        help="network of the weights, where IN does not say: one of %(choices)s",
+    )
+    parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, to be kept")
+    lora = parser.add_mutually_exclusive_group()
+    lora.add_argument("--lora", action="store_true", help="write LoRA alone (as .safetensors)")
+    lora.add_argument("--merge", action="store_true", help="merge LoRA into the weights")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    return parser
+
+
+def _convert(options: Namespace) -> None:
+    layout = _check_target(options)
+    checkpoint = read_checkpoint(options.source)
+    _check_choices(options, checkpoint, layout)
+    identity = identify(checkpoint, options.model)
+    model, report, weights = _match(checkpoint, identity)
+    left_out = report.unexpected + checkpoint.beside
+    if options.merge:
+        weights, identity = merged_weights(model, weights), replace(identity, lora=None)
+    elif options.lora:
+        left_out.append("the weights that LoRA adds to")
+        weights = {name: w for name, w in weights.items() if name.endswith(LORA_FACTORS)}
+    values = _values(options, checkpoint, identity)
+    prefix = checkpoint.format.prefix
+    renamed = {name.removeprefix(prefix): value for name, value in weights.items()}
+    write_checkpoint(options.target, renamed, layout=layout, values=values)
+    lines = [
+        f"{options.target}: {layout} of {identity.name}, {len(weights)} tensors, "
+        f"{_count_parameters(model, weights):,} parameters, {file_size(options.target)}"
+    ]
+    if layout == "bare":
+        unsaid = ", ".join(f"{key} {value}" for key, value in values.items())
+        lines.append(f"no place in a state dict for: {unsaid}")
+    if left_out:
+        lines.append(f"left out: {shorten(left_out, most=12)}")
+    if report.missing:
+        lines.append(f"not in IN: {len(report.missing)} tensors, {shorten(report.missing)}")
+    plain_console().print("\n".join(lines), soft_wrap=True)
+
+
+def _check_target(options: Namespace) -> Layout:
+    """Return the layout of the file to write, if it may be written."""
+    layout: Layout = options.format or layout_of(options.target)
+    if options.target.is_dir():
+        raise ValueError(f"OUT must be a file, got the folder {options.target}")
+    if options.target.exists() and not options.force:
+        raise ValueError(f"OUT must be a new file unless --force is given, got {options.target}")
+    return layout
+
+
+def _match(
+    checkpoint: Checkpoint, identity: Identity
+) -> tuple[nn.Module, LoadReport, dict[str, Tensor]]:
+    """Return the network without memory for weights, and those that it would get as they are."""
+    model = outline_network(checkpoint, identity)
+    report, weights = match_weights(model, checkpoint)
+    require_fit(model, checkpoint, report, weights)
+    if unfit := report.mismatched + report.resized:
+        raise ValueError(
+            f"{checkpoint.path} must fit {identity.name} as it is to be converted, "
+            f"got other shapes for {shorten(unfit)}"
+        )
+    return model, report, weights
+
+
+def _check_choices(options: Namespace, checkpoint: Checkpoint, layout: Layout) -> None:
+    """Refuse what a file cannot hold, and what there is nothing for."""
+    has_lora = bool(checkpoint.lora_names)
+    chosen = "--lora" if options.lora else "--merge"
+    if (options.lora or options.merge) and not has_lora:
+        raise ValueError(f"{chosen} needs a file with LoRA, got {checkpoint.path} without")
+    if has_lora and not options.merge and layout != "safetensors":
+        raise ValueError(
+            f"only safetensors say how LoRA is scaled, got the format {layout}; "
+            "--merge makes a plain network of it"
+        )
+    if checkpoint.format.is_partial and layout == "sam_med3d":
+        raise ValueError(
+            f"the format sam_med3d holds whole networks, got {checkpoint.format.part_title} alone"
+        )
+    if options.licence and layout == "bare":
+        raise ValueError("the format bare has no place for a licence, got --licence")
+
+
+def _values(options: Namespace, checkpoint: Checkpoint, identity: Identity) -> dict[str, Any]:
+    """Return what the file shall say of its network and of itself."""
+    licence = options.licence or stored_values(checkpoint.content).get("licence")
+    of_file = {"licence": licence, "source": checkpoint.path.name}
+    return {**identity.to_values(), **{key: str(text) for key, text in of_file.items() if text}}
+
+
+def _count_parameters(model: nn.Module, weights: dict[str, Tensor]) -> int:
+    """Count the elements of those weights that are no buffers."""
+    return sum(weights[name].numel() for name, _ in model.named_parameters() if name in weights)

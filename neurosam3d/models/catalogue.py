@@ -1,0 +1,129 @@
+"""What is to be known of each network before one is chosen: its make, its cost, its public weights.
+
+The costs are counted by ``python -m benchmarks.model_costs``, which says how.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from neurosam3d.models import list_models
+from neurosam3d.models.dinov2_config import SIZES as DINOV2_SIZES
+from neurosam3d.models.hiera3d import HIERA3D_CONFIGS
+from neurosam3d.models.vit3d import VIT3D_CONFIGS
+
+
+@dataclass(frozen=True)
+class PublicWeights:
+    """Weights that anyone can get.
+
+    Attributes:
+        title: What their authors call them.
+        url: The page from which they are downloaded.
+        licence: Their licence.
+        part: What of the network they fill.
+        remark: What to know before.
+    """
+
+    title: str
+    url: str
+    licence: str
+    part: str = "whole network"
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class DecoderCosts:
+    """What prompting and training cost for one image, with one of the two decoders.
+
+    Attributes:
+        click_gflops: Operations of a click, decoder and upsampling, in units of 10^9.
+        forward_mib: Most memory of a forward pass at a time, beside weights and image.
+        step_mib: What a training step of 11 clicks keeps for its backward pass, beside weights and
+            optimizer.
+    """
+
+    click_gflops: float
+    forward_mib: float
+    step_mib: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network costs for one image.
+
+    Attributes:
+        image_size: Side of the image in voxels.
+        parameters: Parameters in all, with SAM-Med3D's decoder.
+        encoder_parameters: Those of the image encoder.
+        encoder_gflops: Operations of the encoder, in units of 10^9.
+        decoders: The rest by mask stride: 4 for SAM-Med3D's decoder, 1 for NeuroSAM3D's.
+    """
+
+    image_size: int
+    parameters: int
+    encoder_parameters: int
+    encoder_gflops: float
+    decoders: dict[int, DecoderCosts]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network of the catalogue.
+
+    Attributes:
+        name: As `build_model` knows it.
+        encoder: Kind of its image encoder, width in channels x number of blocks.
+        costs: What it costs.
+        weights: Public weights that fit, if any.
+    """
+
+    name: str
+    encoder: str
+    costs: Costs
+    weights: PublicWeights | None = None
+
+
+PUBLIC_WEIGHTS = {
+    "vit_b_ori": PublicWeights(
+        "SAM-Med3D-turbo",
+        url="https://huggingface.co/blueyo0/SAM-Med3D",
+        licence="Apache-2.0",
+        remark="mask_stride 4",
+    ),
+    "dinov2": PublicWeights(
+        "3DINO-ViT",
+        url="https://huggingface.co/AICONSlab/3DINO-ViT",
+        licence="CC BY-NC-ND 4.0",
+        part="image encoder",
+        remark="terms to accept, no commercial use",
+    ),
+}
+
+
+def catalogue() -> list[Entry]:
+    """Return every network of `list_models`, in its order."""
+    file = resources.files("neurosam3d.models") / "costs.json"
+    counted = json.loads(file.read_text(encoding="utf-8"))
+    return [
+        Entry(name, _describe(name), _read_costs(counted[name]), PUBLIC_WEIGHTS.get(name))
+        for name in list_models()
+    ]
+
+
+def _read_costs(counted: dict[str, Any]) -> Costs:
+    decoders = {int(stride): DecoderCosts(**d) for stride, d in counted["decoders"].items()}
+    return Costs(**{**counted, "decoders": decoders})
+
+
+def _describe(name: str) -> str:
+    """Name an encoder's kind, its width and the number of its blocks."""
+    if name in HIERA3D_CONFIGS:
+        hiera = HIERA3D_CONFIGS[name]
+        return f"Hiera {hiera.dims[0]}-{hiera.dims[-1]} x {sum(hiera.depths)}"
+    if name in VIT3D_CONFIGS:
+        vit = VIT3D_CONFIGS[name]
+        return f"ViT {vit.dim} x {vit.depth}"
+    dim, depth, _ = DINOV2_SIZES["vit_large_3d"]  # the shipped default
+    return f"DINOv2 {dim} x {depth}"

@@ -1,0 +1,230 @@
+"""Which network a file's weights belong to, how to build it and how to feed it.
+
+A file may say so itself: Lightning's hyper-parameters, the arguments of a training script, the
+metadata of safetensors. All of them speak in the arguments of our LightningModule (`model_type`,
+`img_size` and so on). What the names and shapes of the weights show comes before what is said.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from neurosam3d.checkpoint_formats import DINOV2, Checkpoint, Shapes
+from neurosam3d.checkpoint_io import METADATA, Content
+from neurosam3d.models import list_models
+from neurosam3d.models.dinov2_config import recognise_settings
+from neurosam3d.models.hiera3d import HIERA3D_CONFIGS
+from neurosam3d.models.lora import LoraConfig
+from neurosam3d.models.vit3d import VIT3D_CONFIGS
+
+FORMAT_VERSION = "1"  # of our metadata
+VERSION_KEY = "neurosam3d_format"
+TEXTS = ("model_type", "intensity", "licence", "source", VERSION_KEY)  # all other values are JSON
+
+HIERA = "image_encoder.trunk."
+_IN_BLOCK = re.compile(r"image_encoder\.(?:trunk\.)?blocks\.(\d+)\.")
+# Arguments of `build_model`, and what the LightningModule calls them.
+OPTIONS = {
+    "image_size": "img_size",
+    "mask_stride": "mask_stride",
+    "box_prompts": "box_prompts",
+    "published_quirks": "published_quirks",
+}
+
+
+def _is_spacing(value: Any) -> bool:
+    """Tell a voxel size, or None for the image's own, from what other programs may call so."""
+    if value is None:
+        return True
+    is_triple = isinstance(value, Sequence) and len(value) == 3
+    return is_triple and all(isinstance(side, int | float) for side in value)
+
+
+# How the network was fed: arguments of ours, and what they must be.
+FEEDING: dict[str, Callable[[Any], bool]] = {
+    "intensity": lambda value: isinstance(value, str),
+    "spacing": _is_spacing,
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is known of the network that weights belong to.
+
+    Args:
+        name: Its name in `list_models()`, or None.
+        options: Arguments to build it with.
+        lora: The low-rank additions to its layers, if it has any.
+        feeding: Intensity preset and voxel size in mm that it was trained with, as far as known.
+    """
+
+    name: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    lora: LoraConfig | None = None
+    feeding: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "Identity":
+        """Read it from values under the names of the LightningModule's arguments."""
+        name = values.get("model_type")
+        stored = {option: values.get(key) for option, key in OPTIONS.items()}
+        lora = None
+        if values.get("finetune") == "lora" and "lora_rank" in values:
+            lora = LoraConfig(
+                rank=values["lora_rank"],
+                alpha=values.get("lora_alpha"),
+                targets=tuple(values.get("lora_targets", LoraConfig.targets)),
+                parts=values.get("lora_parts", LoraConfig.parts),
+            )
+        return cls(
+            name=name if name in list_models() else None,
+            options={option: v for option, v in stored.items() if isinstance(v, int)},
+            lora=lora,
+            feeding={
+                key: values[key]
+                for key, is_sound in FEEDING.items()
+                if key in values and is_sound(values[key])
+            },
+        )
+
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values from which `from_values` reads it back.
+
+        Settings that the shapes of the weights tell, as those of DINOv2, are not among them.
+        """
+        options = {key: self.options[o] for o, key in OPTIONS.items() if o in self.options}
+        values = {"model_type": self.name, **options, **self.feeding}
+        if self.lora is not None:
+            lora = {f"lora_{key}": value for key, value in self.lora.to_dict().items()}
+            values |= {"finetune": "lora", **lora}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+        }
+
+
+def identify(checkpoint: Checkpoint, name: str | None = None) -> Identity:
+    """Tell which network a file's weights belong to.
+
+    Args:
+        checkpoint: The file.
+        name: The network, if it is known; otherwise the file says so or the shapes of its weights.
+
+    Raises:
+        ValueError: If the metadata of the file are damaged or of a later version.
+    """
+    stored = Identity.from_values(stored_values(checkpoint.content))
+    recognised, options = recognise_network(checkpoint.shapes)
+    name = name or stored.name or recognised
+    if name != recognised:
+        options.pop("model_cfg", None)
+    lora = stored.lora if checkpoint.lora_names else None
+    return replace(stored, name=name, options={**stored.options, **options}, lora=lora)
+
+
+def require_name(identity: Identity, checkpoint: Checkpoint) -> str:
+    """Return the network's name.
+
+    Raises:
+        ValueError: If it is not known; the message lists the candidates.
+    """
+    if identity.name is None:
+        raise ValueError(
+            f"cannot tell which network {checkpoint.path} belongs to; "
+            f"name one of {', '.join(list_models())}"
+        )
+    return identity.name
+
+
+def recognise_network(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
+    """Tell a network from the names and shapes of its weights.
+
+    Args:
+        shapes: Shape of every weight, under the network's names.
+
+    Returns:
+        Its name in `list_models()`, or None if it is none of them, and what the weights say of its
+        options: `image_size`, `mask_stride`, `box_prompts`, `model_cfg`.
+    """
+    options: dict[str, Any] = {}
+    if "prompt_encoder.point_embeddings.0.weight" in shapes:
+        options["box_prompts"] = "prompt_encoder.point_embeddings.2.weight" in shapes
+    if "mask_decoder.output_upscaling.0.weight" in shapes:
+        options["mask_stride"] = 1 if "mask_decoder.output_upscaling.9.weight" in shapes else 4
+    if f"{DINOV2}cls_token" in shapes:
+        settings = recognise_settings(
+            {name.removeprefix(DINOV2): shapes[name] for name in shapes if DINOV2 in name}
+        )
+        return ("dinov2", {**options, "model_cfg": settings}) if settings else (None, options)
+    if f"{HIERA}pos_embed_window" in shapes:
+        return _recognise_hiera(shapes), options
+    name, side = _recognise_vit(shapes)
+    return name, options if side is None else {**options, "image_size": side}
+
+
+def stored_values(content: Content) -> dict[str, Any]:
+    """Return what a file says of its network: hyper-parameters, arguments or our metadata.
+
+    Raises:
+        ValueError: If our metadata are damaged or of a later version.
+    """
+    if VERSION_KEY in content.get(METADATA, {}):
+        return decode_metadata(content[METADATA])
+    stored = content.get("hyper_parameters", content.get("args", {}))
+    if isinstance(stored, argparse.Namespace):
+        return vars(stored)
+    return dict(stored) if isinstance(stored, Mapping) else {}
+
+
+def encode_metadata(values: Mapping[str, Any]) -> dict[str, str]:
+    """Turn plain values into the texts that a safetensors file can hold."""
+    texts = {key: v if key in TEXTS else json.dumps(v) for key, v in values.items()}
+    return {"format": "pt", VERSION_KEY: FORMAT_VERSION, **texts}
+
+
+def decode_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Undo `encode_metadata`.
+
+    Raises:
+        ValueError: If a value is damaged or the version is a later one.
+    """
+    if metadata[VERSION_KEY] != FORMAT_VERSION:
+        raise ValueError(
+            f"metadata must be of {VERSION_KEY} {FORMAT_VERSION}, got {metadata[VERSION_KEY]!r}"
+        )
+    # In a file they have no order.
+    texts = {key: metadata[key] for key in sorted(metadata) if key not in ("format", VERSION_KEY)}
+    try:
+        return {key: text if key in TEXTS else json.loads(text) for key, text in texts.items()}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"metadata must be JSON, got {error.doc!r}") from error
+
+
+def _recognise_vit(shapes: Shapes) -> tuple[str | None, int | None]:
+    """Return name and image size of a 3-D ViT, as far as they are known."""
+    positions = shapes.get("image_encoder.pos_embed", ())
+    patches = shapes.get("image_encoder.patch_embed.proj.weight", ())
+    if len(positions) != 5 or len(patches) != 5:
+        return None, None
+    head_dim = shapes.get("image_encoder.blocks.0.attn.rel_pos_d", (0,))[-1]
+    for name, config in VIT3D_CONFIGS.items():
+        size = (config.dim, config.depth, config.dim // config.num_heads)
+        if size == (positions[4], _count_blocks(shapes), head_dim):
+            return name, positions[1] * patches[2]
+    return None, positions[1] * patches[2]
+
+
+def _recognise_hiera(shapes: Shapes) -> str | None:
+    """Return the name of a 3-D Hiera; its weights are the same for every image size."""
+    width = shapes.get(f"{HIERA}pos_embed", (0, 0))[1]
+    for name, config in HIERA3D_CONFIGS.items():
+        size = (config.dim, sum(config.depths))
+        if name in list_models() and size == (width, _count_blocks(shapes)):
+            return name
+    return None
+
+
+def _count_blocks(shapes: Shapes) -> int:
+    return len({found[1] for found in map(_IN_BLOCK.match, shapes) if found})
