@@ -58,7 +58,8 @@ def open_store(index: Path, folder: Path) -> VolumeStore:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("??/*"))}
+    """Read the entries; hidden files are those that are still being written, and may vanish."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("??/[!.]*"))}
 
 
 @pytest.fixture(scope="module")
