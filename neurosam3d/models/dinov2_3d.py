@@ -18,7 +18,13 @@ from torch.nn import functional as F
 
 from neurosam3d.models.dinov2_block import Block
 from neurosam3d.models.dinov2_config import DinoV2Config, parse_settings
-from neurosam3d.models.layers import LayerNorm3d, PatchEmbed3d, drop_path_rates, run_block
+from neurosam3d.models.layers import (
+    LayerNorm3d,
+    PatchEmbed3d,
+    check_image_size,
+    drop_path_rates,
+    run_block,
+)
 from neurosam3d.models.sam3d import Sam3D, assemble_sam3d
 from neurosam3d.network_config import read_network_config
 
@@ -138,10 +144,7 @@ class DinoV2Encoder3D(nn.Module):
         checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
-        if image_size < config.patch_size or image_size % config.patch_size:
-            raise ValueError(
-                f"image_size must be a positive multiple of {config.patch_size}, got {image_size}"
-            )
+        check_image_size(image_size, config.patch_size)
         self.image_size = image_size
         self.model = DinoV2Trunk(config, drop_path=drop_path, checkpoint_blocks=checkpoint_blocks)
         self.neck = nn.Sequential(

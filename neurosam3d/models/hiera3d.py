@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neurosam3d.models.hiera_block import HieraBlock
-from neurosam3d.models.layers import drop_path_rates, run_block
+from neurosam3d.models.layers import check_image_size, drop_path_rates, run_block
 from neurosam3d.models.sam3d import Sam3D, assemble_sam3d
 
 PATCH_KERNEL, PATCH_STRIDE = 7, 4  # voxels: patches overlap
@@ -250,10 +250,7 @@ class Hiera3D(nn.Module):
         checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
-        if image_size < config.size_step or image_size % config.size_step:
-            raise ValueError(
-                f"image_size must be a positive multiple of {config.size_step}, got {image_size}"
-            )
+        check_image_size(image_size, config.size_step)
         self.image_size = image_size
         self.trunk = HieraTrunk3D(
             config,

@@ -89,6 +89,16 @@ def drop_path_rates(last: float, depth: int) -> list[float]:
     return [last * index / max(depth - 1, 1) for index in range(depth)]
 
 
+def check_image_size(image_size: int, step: int) -> None:
+    """Refuse an image side that the patches, or the finest grid of a pyramid, do not divide.
+
+    Raises:
+        ValueError: If ``image_size`` is not a positive multiple of ``step``.
+    """
+    if image_size < step or image_size % step:
+        raise ValueError(f"image_size must be a positive multiple of {step}, got {image_size}")
+
+
 def run_block(block: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
     """Run a block; with ``recompute``, its activations are made again in the backward pass."""
     if recompute and torch.is_grad_enabled():

@@ -17,6 +17,7 @@ from neurosam3d.models.layers import (
     DropPath,
     LayerNorm3d,
     PatchEmbed3d,
+    check_image_size,
     drop_path_rates,
     run_block,
 )
@@ -180,10 +181,7 @@ class ViT3D(nn.Module):
         checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
-        if image_size < config.patch_size or image_size % config.patch_size:
-            raise ValueError(
-                f"image_size must be a positive multiple of {config.patch_size}, got {image_size}"
-            )
+        check_image_size(image_size, config.patch_size)
         self.image_size = image_size
         self.checkpoint_blocks = checkpoint_blocks
         side = image_size // config.patch_size
