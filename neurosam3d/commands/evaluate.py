@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 
 from neurosam3d.commands.evaluate_options import parse_options, parse_spacing
 from neurosam3d.commands.evaluation_protocol import (
@@ -26,13 +27,15 @@ from neurosam3d.evaluation.cvpr25 import NUM_CLICKS
 from neurosam3d.evaluation.groups import read_groups
 from neurosam3d.evaluation.protocol import InteractiveProtocol
 from neurosam3d.evaluation.report import results_table
-from neurosam3d.evaluation.run import Evaluator, name_result, run_evaluation, take_part
+from neurosam3d.evaluation.run import Evaluator, Outcome, name_result, run_evaluation, take_part
 from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
 from neurosam3d.evaluation.session_files import SessionFiles
 from neurosam3d.inference import Predictor
 from neurosam3d.inference.cvpr25 import segment_cvpr25
 
 logger = logging.getLogger(__name__)
+
+MOST_SHOWN = 10  # objects that were left out, on the terminal
 
 
 def main(words: Sequence[str]) -> int:
@@ -115,7 +118,7 @@ def _evaluate(
     if options.split_num > 1:
         endings.append(f"s{options.split_num}i{options.split_idx}")
         also |= {"split_idx": options.split_idx, "split_num": options.split_num}
-    protocol = describe_protocol(name, network, options)
+    protocol = describe_protocol(name, network, options=options)
     outcome, paths = run_evaluation(
         scans,
         _evaluator(name, network, options, several),
@@ -126,16 +129,22 @@ def _evaluate(
         console=console,
         restart=options.restart,
     )
+    _show(outcome, paths)
+    if scans and not outcome.results:
+        logger.error("no object of %d scans was judged", len(scans))
+    return 1 if outcome.unreadable or (scans and not outcome.results) else 0
+
+
+def _show(outcome: Outcome, paths: Sequence[Path]) -> None:
+    """Print the table, what was left out, and where the results are."""
     shown = plain_console()
     shown.print(results_table(outcome.results))
+    for entry in outcome.left_out[:MOST_SHOWN]:
+        place = f"{entry['case']} {entry['class_name']}"
+        shown.print(f"left out: {place}: {entry['reason']}", soft_wrap=True)
+    if len(outcome.left_out) > MOST_SHOWN:
+        shown.print(f"left out: {len(outcome.left_out) - MOST_SHOWN} more, all listed in the JSON")
     shown.print(f"results: {', '.join(map(str, paths))}", soft_wrap=True)
-    for entry in outcome.left_out:
-        shown.print(
-            f"left out: {entry['case']} {entry['class_name']}: {entry['reason']}", soft_wrap=True
-        )
-    if not outcome.results:
-        logger.error("no object of %d scans was judged", len(scans))
-    return 0 if outcome.results and not outcome.unreadable else 1
 
 
 def _evaluator(name: str, network: Network | None, options: Namespace, several: bool) -> Evaluator:
@@ -152,7 +161,7 @@ def _evaluator(name: str, network: Network | None, options: Namespace, several: 
         return ChallengeEvaluator(lambda: partial(segment_cvpr25, load_predictor()), folder)
     files = None
     if folder is not None:
-        made_by = describe_masks(name, network, options)
+        made_by = describe_masks(name, network, options=options)
         files = SessionFiles(folder / name if several else folder, made_by)
     return ScanEvaluator(
         load_predictor,

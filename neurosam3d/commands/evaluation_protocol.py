@@ -12,7 +12,7 @@ from neurosam3d.evaluation.cvpr25 import NUM_CLICKS, TOLERANCE_MM
 from neurosam3d.version import __version__
 
 
-def describe_protocol(name: str, network: Network | None, options: Namespace) -> dict[str, Any]:
+def describe_protocol(name: str, network: Network | None, *, options: Namespace) -> dict[str, Any]:
     """Say by what an evaluation judges and what it judges.
 
     Args:
@@ -28,7 +28,7 @@ def describe_protocol(name: str, network: Network | None, options: Namespace) ->
             "tolerance_mm": TOLERANCE_MM,
         }
     return {
-        **describe_masks(name, network, options),
+        **describe_masks(name, network, options=options),
         "num_clicks": options.num_clicks,
         "repeats": options.repeats,
         "tolerance_mm": options.tolerance_mm,
@@ -36,7 +36,7 @@ def describe_protocol(name: str, network: Network | None, options: Namespace) ->
     }
 
 
-def describe_masks(name: str, network: Network | None, options: Namespace) -> dict[str, Any]:
+def describe_masks(name: str, network: Network | None, *, options: Namespace) -> dict[str, Any]:
     """Say all that decides what the masks of a round are."""
     return {
         "name": name,

@@ -17,7 +17,7 @@ from neurosam3d.volume import Spacing
 logger = logging.getLogger(__name__)
 
 
-def make_predictor(network: nn.Module, spacing: Spacing | None, intensity: str) -> Predictor:
+def make_predictor(network: nn.Module, *, spacing: Spacing | None, intensity: str) -> Predictor:
     """Return what answers clicks on a scan, where the network is.
 
     Args:

@@ -143,7 +143,10 @@ def judge_scans(
         for number, scan in enumerate(scans):
             show(number, journal.results.values())
             if str(scan.image) not in journal.left_out:
-                for _ in judge_scan(scan, evaluator, journal, pictures, unreadable):
+                found = judge_scan(
+                    scan, evaluator, journal=journal, pictures=pictures, unreadable=unreadable
+                )
+                for _ in found:
                     show(number, journal.results.values())
         show(len(scans), journal.results.values())
     images = dict.fromkeys(str(scan.image) for scan in scans)
@@ -155,6 +158,7 @@ def judge_scans(
 def judge_scan(
     scan: Scan,
     evaluator: Evaluator,
+    *,
     journal: Journal,
     pictures: WorstPictures,
     unreadable: list[dict[str, str]],

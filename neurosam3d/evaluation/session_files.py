@@ -55,7 +55,7 @@ class SessionFiles:
         """Write mask and clicks of a round as NIfTI on the scan's grid, in the image's space."""
         index = step.clicks - 1
         like = image if image.is_file() else None
-        markers = draw_markers(step.points, step.labels, grid)
+        markers = draw_markers(step.points, step.labels, grid=grid)
         for kind, data in (("pred", step.mask), ("clicks", markers)):
             volume = Volume(torch.from_numpy(data)[None], grid.affine)
             write_volume(volume, _file(start, f"{kind}{index}"), like=like)
@@ -121,7 +121,7 @@ class SessionFiles:
         return content["rounds"][:num_clicks]
 
 
-def draw_markers(points: np.ndarray, labels: np.ndarray, grid: Grid) -> np.ndarray:
+def draw_markers(points: np.ndarray, labels: np.ndarray, *, grid: Grid) -> np.ndarray:
     """Draw a small ball around every click.
 
     Balls are round in millimetres, about five of the scan's finest voxels across, and cut at its

@@ -232,7 +232,7 @@ class NeuroSamModel(pl.LightningModule):
     def on_test_start(self) -> None:
         """Read the weights to test, unless training or ckpt_path brought them."""
         self._read_initial_weights()
-        evaluator = make_evaluator(self.make_predictor, self.model, self.hparams)
+        evaluator = make_evaluator(self.make_predictor, self.model, options=self.hparams)
         self.scan_test = ScanTest(
             evaluator, self.run_dir / "test", num_pictures=self.hparams["test_pictures"]
         )
@@ -241,7 +241,7 @@ class NeuroSamModel(pl.LightningModule):
     def on_predict_start(self) -> None:
         """Read the weights to predict with, unless training or ckpt_path brought them."""
         self._read_initial_weights()
-        evaluator = make_evaluator(self.make_predictor, self.model, self.hparams)
+        evaluator = make_evaluator(self.make_predictor, self.model, options=self.hparams)
         self.scan_prediction = ScanPrediction(evaluator, self.segment_scan)
 
     def _read_initial_weights(self) -> None:

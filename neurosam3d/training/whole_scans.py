@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -32,15 +32,20 @@ logger = logging.getLogger(__name__)
 TOLERANCE_MM = 1.0  # of the surface Dice
 SUMMARY = ("dice", "nsd", "hd95_median", "missed", "seconds")
 
-MakePredictor = Callable[[nn.Module, Spacing | None, str], Predictor]
-"""Makes what answers clicks on a scan, of a network, its voxel size in mm and its intensities."""
+
+class MakePredictor(Protocol):
+    """Makes what answers clicks on a scan."""
+
+    def __call__(self, network: nn.Module, *, spacing: Spacing | None, intensity: str) -> Predictor:
+        """Return it for a network that sees this voxel size in mm and these intensities."""
+
 
 SegmentScan = Callable[[Predictor, str], None]
 """Segments the scan of a name by the prompts that are known for it, and writes what it found."""
 
 
 def make_evaluator(
-    make_predictor: MakePredictor | None, network: nn.Module, options: Mapping[str, Any]
+    make_predictor: MakePredictor | None, network: nn.Module, *, options: Mapping[str, Any]
 ) -> ScanEvaluator:
     """Return what judges scans by the arguments of the LightningModule.
 
@@ -49,7 +54,7 @@ def make_evaluator(
     """
     if make_predictor is None:
         raise ValueError("test and predict need a make_predictor, got None")
-    predictor = make_predictor(network, options["spacing"], options["intensity"])
+    predictor = make_predictor(network, spacing=options["spacing"], intensity=options["intensity"])
     protocol = InteractiveProtocol(
         options["eval_protocol"],
         options["eval_clicks"],
@@ -80,7 +85,14 @@ class ScanTest:
     def judge(self, entry: Mapping[str, Any]) -> None:
         """Judge the objects of a scan as the data room describes it."""
         scan = Scan.from_entry(entry)
-        for _ in judge_scan(scan, self.evaluator, self.journal, self.pictures, self.unreadable):
+        found = judge_scan(
+            scan,
+            self.evaluator,
+            journal=self.journal,
+            pictures=self.pictures,
+            unreadable=self.unreadable,
+        )
+        for _ in found:
             pass
 
     def mean_dice(self) -> float:

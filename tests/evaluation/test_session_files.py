@@ -139,7 +139,7 @@ def test_masks_of_another_protocol_or_grid_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_marker_is_a_ball_in_millimetres() -> None:
-    markers = draw_markers(np.array([[15, 12, 17]]), np.array([1]), GRID)
+    markers = draw_markers(np.array([[15, 12, 17]]), np.array([1]), grid=GRID)
     voxels = np.argwhere(markers == 1)
     distances = np.linalg.norm((voxels - (15, 12, 17)) @ AFFINE[:3, :3].T, axis=1)
     assert distances.max() <= 2.5 * 0.7 + 1e-6  # of the finest side
@@ -150,19 +150,19 @@ def test_a_marker_is_a_ball_in_millimetres() -> None:
 
 def test_a_marker_stays_in_its_thick_slice() -> None:
     thick = Grid(SHAPE, AFFINES["thick slices"])
-    voxels = np.argwhere(draw_markers(np.array([[15, 12, 17]]), np.array([1]), thick))
+    voxels = np.argwhere(draw_markers(np.array([[15, 12, 17]]), np.array([1]), grid=thick))
     assert set(voxels[:, 2]) == {17}
     assert np.ptp(voxels[:, :2], axis=0).tolist() == [4, 4]
 
 
 def test_markers_are_cut_at_the_border() -> None:
-    corner = draw_markers(np.array([[0, 25, 33]]), np.array([0]), Grid(SHAPE, AFFINES["RAS"]))
-    middle = draw_markers(np.array([[15, 12, 17]]), np.array([0]), Grid(SHAPE, AFFINES["RAS"]))
+    corner = draw_markers(np.array([[0, 25, 33]]), np.array([0]), grid=Grid(SHAPE, AFFINES["RAS"]))
+    middle = draw_markers(np.array([[15, 12, 17]]), np.array([0]), grid=Grid(SHAPE, AFFINES["RAS"]))
     np.testing.assert_array_equal(corner[:4, 22:, 30:], middle[15:19, 9:13, 14:18])
     assert set(np.unique(corner)) == {0, 2}
 
 
 def test_neighbouring_clicks_keep_their_own_voxels() -> None:
     points = np.array([[5, 5, 5], [6, 5, 5], [5, 6, 5], [0, 0, 0]])
-    markers = draw_markers(points, np.array([1, 0, 1, -1]), GRID)
+    markers = draw_markers(points, np.array([1, 0, 1, -1]), grid=GRID)
     assert [int(markers[tuple(point)]) for point in points] == [1, 2, 1, 0]

@@ -130,7 +130,7 @@ def test_predicted_masks_are_those_after_the_last_click(
         ("ball", "toy_Val1"),
         ("rod", "toy_Val1"),
     ]
-    evaluator = make_evaluator(make_predictor, module.model, module.hparams)
+    evaluator = make_evaluator(make_predictor, module.model, options=module.hparams)
     for judged in evaluator.evaluate(Scan.from_entry(scan_entries[0])):
         assert isinstance(judged, Judged)
         path = tmp_path / "run/predict/Toy_Val" / judged.result.class_name / "toy_Val0.nii.gz"
@@ -186,7 +186,7 @@ def test_processes_share_what_they_found(
     build: Build, scan_entries: Entries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = build(eval_clicks=1)
-    evaluator = make_evaluator(make_predictor, module.model, module.hparams)
+    evaluator = make_evaluator(make_predictor, module.model, options=module.hparams)
     tests = [ScanTest(evaluator, tmp_path / "test", num_pictures=1) for _ in range(2)]
     assert math.isnan(tests[0].mean_dice())
     for test, entry in zip(tests, reversed(scan_entries), strict=True):
