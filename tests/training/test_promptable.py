@@ -366,6 +366,7 @@ def test_evaluation_shows_the_network_as_many_points_as_training(
     ("options", "message"),
     [
         ({"model_type": "vit_x"}, "unknown model 'vit_x'; known: vit_tiny, .*vit_h"),
+        ({"model_type": "unetr"}, "model_type must take prompts, got 'unetr', which takes none"),
         ({"click_type": "far"}, "unknown click_type 'far'; known: random, largest, ritm"),
         ({"mask_stride": 2}, "mask_stride must be 4 or 1, got 2"),
         ({"num_clicks": 0}, "num_clicks must be at least 1, got 0"),
