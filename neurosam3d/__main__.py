@@ -26,7 +26,17 @@ VERBS = {
     "fit": Verb("neurosam3d.cli", "train a network as a recipe says, or go on with a run"),
     "validate": Verb("neurosam3d.cli", "compute loss and Dice on the validation sets once"),
     "test": Verb("neurosam3d.cli", "judge a network click by click, with tables and pictures"),
-    "predict": Verb("neurosam3d.cli", "write the masks of the validation sets"),
+    "predict": Verb(
+        "neurosam3d.cli", "write the masks of the validation sets, or of scans with prompts"
+    ),
+    "segment": Verb(
+        "neurosam3d.commands.segment", "segment new scans by clicks, boxes or masks, or all in them"
+    ),
+    "evaluate": Verb(
+        "neurosam3d.commands.evaluate", "judge a network click by click on whole scans"
+    ),
+    "compare": Verb("neurosam3d.commands.compare", "put methods' results in one table, with tests"),
+    "summary": Verb("neurosam3d.commands.summary", "show results by group, data set and class"),
     "datasets": Verb(
         "neurosam3d.data.datasets_command", "show what data is known and prepared, and draw it"
     ),

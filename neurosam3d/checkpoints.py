@@ -84,13 +84,17 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> LoadReport:
     return _fill(model, checkpoint, identify(checkpoint).lora)
 
 
-def load_model(path: str | os.PathLike[str], name: str | None = None) -> nn.Module:
+def load_model(
+    path: str | os.PathLike[str], name: str | None = None, *, image_size: int | None = None
+) -> nn.Module:
     """Build the network that a file belongs to and fill it.
 
     Args:
         path: A `.pth`, `.pt`, `.ckpt` or `.safetensors` file.
         name: Which network it is, one of `list_models()`. Otherwise the file's hyper-parameters or
             metadata say so, else the shapes of its weights.
+        image_size: Side of its images in voxels, where it shall not be the file's: position tables
+            are resized to it.
 
     Returns:
         The network in evaluation mode, with the image size, mask stride, box prompts and LoRA of
@@ -103,7 +107,8 @@ def load_model(path: str | os.PathLike[str], name: str | None = None) -> nn.Modu
     checkpoint = read_checkpoint(Path(path))
     identity = identify(checkpoint, name)
     known_name = require_name(identity, checkpoint)
-    model = build_model(known_name, **identity.options)
+    size = {} if image_size is None else {"image_size": image_size}
+    model = build_model(known_name, **{**identity.options, **size})
     report = _fill(model, checkpoint, identity.lora)
     if report.mismatched and known_name in BASELINES:
         raise ValueError(

@@ -27,8 +27,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from neurosam3d.checks import check_same_network, check_set_names, go_offline_without_account
+from neurosam3d.commands.trained_network import make_predictor, plan_prompted
 from neurosam3d.data.datamodule import NeuroSamDataModule
 from neurosam3d.files import replacing
+from neurosam3d.inference.scan_files import Origin
 from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.recipes import VERBS, arrange, read_task
 from neurosam3d.training.promptable import NeuroSamModel
@@ -183,6 +185,23 @@ class NeuroSamCLI(LightningCLI):
             arguments.ckpt_path = self._find_last_checkpoint()
         if arguments.ckpt_path is not None:
             check_same_network(Path(arguments.ckpt_path), self.model.hparams)
+        self._hand_in_inference(arguments.ckpt_path)
+
+    def _hand_in_inference(self, ckpt_path: str | None) -> None:
+        """Give the module what clicks on whole scans, and what segments by prompts from a file."""
+        model, data = self.model, self.datamodule
+        model.make_predictor = make_predictor
+        if self.subcommand == "predict" and data.predict_images is not None:
+            known = {name: model.hparams[name] for name in ("spacing", "intensity")}
+            checkpoint = str(ckpt_path or model.hparams["checkpoint"])
+            scans = plan_prompted(
+                Path(data.predict_images),
+                Path(data.predict_prompts),
+                model.run_dir / "predict",
+                origin=Origin(model.hparams["model_type"], {"checkpoint": checkpoint, **known}),
+            )
+            data.predict_names = list(scans.jobs)
+            model.segment_scan = scans.segment
 
     def _find_last_checkpoint(self) -> str | None:
         """Return the newest last checkpoint of this run's folder; a first `fit` may have none.
@@ -257,6 +276,8 @@ def _drop_noise() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # It holds the recipe, or an earlier run whose files all stay.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
+    # Predictions are written scan by scan; nobody asks for their numbers.
+    warnings.filterwarnings("ignore", message="Couldn't infer the batch indices")
     warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
 
 

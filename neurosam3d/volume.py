@@ -72,6 +72,11 @@ class Grid:
         return d, h, w
 
     @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel in cubic millimetres."""
+        return abs(float(np.linalg.det(self.affine[:3, :3])))
+
+    @property
     def orientation(self) -> str:
         """The anatomical directions nearest to D, H, W, for example "RAS"."""
         return "".join(nib.orientations.aff2axcodes(self.affine))

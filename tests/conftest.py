@@ -6,6 +6,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.image import imsave
+
+from neurosam3d.files import replacing
 
 SHAPE = (26, 30, 22)
 SPACING_MM = (1.5, 1.25, 2.0)
@@ -27,6 +30,17 @@ def prepared_tree(tmp_path: Path) -> Path:
             entries += _write_scan(root, set_name, f"toy_{set_name}{number}", generator)
         (root / f"Toy_{set_name}.json").write_text(json.dumps(entries), encoding="utf-8")
     return root
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw a pixel in place of the worst objects: what such a picture shows is tested elsewhere."""
+
+    def draw(path: Path, *_: object, **options: object) -> None:
+        with replacing(path) as partial:
+            imsave(partial, np.zeros((1, 1, 3)), format="png")
+
+    monkeypatch.setattr("neurosam3d.evaluation.worst_pictures.plot_case", draw)
 
 
 def _write_scan(

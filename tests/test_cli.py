@@ -1,5 +1,6 @@
 """The command line: values, checks, messages, and what a run leaves behind."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from neurosam3d import recipes
 from neurosam3d.checks import check_set_names, go_offline_without_account
 from neurosam3d.cli import NeuroSamCLI, main, run
 from neurosam3d.training.promptable import NeuroSamModel
+from neurosam3d.volume import read_grid, read_volume
 
 REPOSITORY = Path(__file__).parent.parent
 RECIPE = """
@@ -222,6 +224,28 @@ def test_predict_writes_masks_and_keeps_none_in_memory(toy: Path, trained: Path)
     assert not finished.trainer.predict_loop.return_predictions
 
 
+def test_predict_by_prompts_segments_a_folder(
+    toy: Path, trained: Path, prepared_tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, prompts = prepared_tree / "Toy/imagesVal", toy.parent / "clicks.csv"
+    prompts.write_text(
+        "image,object,i,j,k\ntoy_Val0,ball,12,13,11\nnone,ball,1,1,1\n", encoding="utf-8"
+    )
+    words = [f"--data.predict_images={images}", f"--data.predict_prompts={prompts}"]
+    run(["predict", f"--config={toy}", "--ckpt_path=last", *words])
+    mask = read_volume(trained / "predict" / "toy_Val0.nii.gz")
+    assert mask.grid.same_as(read_grid(images / "toy_Val0.nii.gz"))
+    told = json.loads((trained / "predict" / "toy_Val0.json").read_text(encoding="utf-8"))
+    assert "last.ckpt" in json.dumps(told)
+    assert not (trained / "predict" / "toy_Val1.nii.gz").exists()
+    assert "the prompts name none, which is no scan of" in caplog.text
+    assert "1 scans of" in caplog.text
+
+    prompts.write_text("image,object,i,j,k\nnone,ball,1,1,1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"clicks\.csv must have prompts for a scan of"):
+        run(["predict", f"--config={toy}", "--ckpt_path=last", *words])
+
+
 # Mistakes: one sentence, exit code 2
 
 
@@ -248,6 +272,10 @@ def test_predict_writes_masks_and_keeps_none_in_memory(toy: Path, trained: Path)
         (["fit", "--config={toy}", "--model.work_dir={toy}/runs"], "Not a directory: "),
         (["fit", "--config={toy}", "--data.cache_dir={toy}/cache"], "Not a directory: "),
         (["test"], "validation_sets names at least one prepared set"),
+        (
+            ["predict", "--data.predict_images=x"],
+            "predict_images and predict_prompts are given tog",
+        ),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(

@@ -29,6 +29,13 @@ class Room:
 
 
 ARRAYS = ("torch", "numpy", "scipy", "edt", "cc3d")
+METRICS = tuple(  # what scores masks knows arrays and nothing else
+    f"evaluation.{module}"
+    for module in (
+        *("metrics", "conventions", "foreground_box"),
+        *("surface", "surface_area", "nearest"),
+    )
+)
 
 # A module belongs to the room with the longest name that begins its own.
 ROOMS = {
@@ -71,11 +78,18 @@ ROOMS = {
         ("torch", "numpy", "pydicom", "highdicom", "matplotlib"),
     ),
     "data.datamodule": Room(("data", "volume", "intensity"), ("torch", "lightning")),
-    "evaluation.surface": Room(packages=ARRAYS),
-    "evaluation.metrics": Room(("evaluation.surface",), ARRAYS),
+    "npz_cases": Room(packages=("numpy",)),
+    "inference": Room(
+        (
+            *("files", "volume", "volume_io", "intensity", "models", "checkpoints", "prompts"),
+            "version",
+        ),
+        (*ARRAYS, "SimpleITK", "rich", "yaml", "pydicom", "highdicom"),
+    ),
+    **{module: Room(METRICS, ARRAYS) for module in METRICS},
     "evaluation": Room(
-        ("files", "evaluation.metrics", "prompts", "volume"),
-        ("torch", "numpy", "matplotlib", "rich"),
+        ("files", "npz_cases", *METRICS, "prompts", "volume", "volume_io"),
+        (*ARRAYS, "matplotlib", "rich", "yaml"),
     ),
     "training.losses": Room(packages=(*ARRAYS, "monai")),
     "training": Room(
@@ -103,16 +117,27 @@ ROOMS = {
             "checkpoints",
             "models",
             "mistakes",
+            "files",
+            "volume",
+            "volume_io",
+            "intensity",
+            "npz_cases",
+            "prompts",
+            "data",
+            "inference",
+            "evaluation",
+            "shipped",
+            "version",
         ),
-        ("torch", "rich"),
+        ("torch", "numpy", "rich", "yaml"),
     ),
     "checks": Room(("checkpoint_io", "data")),
     "cli": Room(
-        ("files", "data", "training", "recipes", "mistakes", "checks"),
+        ("files", "data", "training", "recipes", "mistakes", "checks", "inference", "commands"),
         ("torch", "lightning", "jsonargparse"),
     ),
     "__main__": Room(("mistakes",)),
-    "__init__": Room(("version", "volume", "models", "checkpoints")),
+    "__init__": Room(("version", "volume", "models", "checkpoints", "inference")),
 }
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import distributed
+from torch.utils.data import DataLoader
 
 from neurosam3d.data.case_table import CaseTable
 from neurosam3d.data.dataset import PromptableDataset
 from neurosam3d.data.index import find_sets
 from neurosam3d.data.overlap import Sets, warn_of_overlap
 from neurosam3d.data.sampler import LazyLoader, ResumableSampler
+from neurosam3d.data.scan_list import ScanList
 from neurosam3d.data.store import VolumeStore, build_store
 from neurosam3d.data.transforms import get_transform_preset
 from neurosam3d.data.tree import DEFAULT_ROOT
@@ -23,14 +25,17 @@ from neurosam3d.volume import Spacing
 
 logger = logging.getLogger(__name__)
 
+WHOLE_SCANS = ("test", "predict")  # the stages that see no crops
+
 
 class NeuroSamDataModule(pl.LightningDataModule):
-    """Crops of prepared sets for training, validation, test and prediction.
+    """Crops of prepared sets for training and validation, whole scans for test and prediction.
 
     A training crop of the default preset lies around a random voxel of the object, at 1.5 mm, with
     SAM-Med3D's intensities: at use a region of interest follows the user's click, not the unknown
-    centre of the object, and the published weights know this resolution and this z-score. All other
-    crops are centred on the object and never change.
+    centre of the object, and the published weights know this resolution and this z-score. Crops for
+    validation are centred on the object and never change. Test and prediction get the paths of
+    whole scans, shared out among the processes, and read them themselves.
 
     The seed, the epoch and the position in it decide what a training sample is. Nothing else does,
     so batches do not depend on the number of workers, and a run can go on in mid-epoch: set the
@@ -61,6 +66,10 @@ class NeuroSamDataModule(pl.LightningDataModule):
         min_foreground: Voxels of its object that a training crop should hold, or all of a smaller
             one. A crop with less is drawn again, at last around the object's centre.
         seed: Seed of the order of the samples and of everything drawn for them.
+        predict_images: Folder of scans that predict segments by the prompts of predict_prompts;
+            without it, predict clicks the objects of the validation sets.
+        predict_prompts: JSON or CSV with the prompts of those scans, as `neurosam3d segment` takes
+            them.
 
     Raises:
         ValueError: If a preset is unknown or a number is out of range.
@@ -81,6 +90,8 @@ class NeuroSamDataModule(pl.LightningDataModule):
         spacing: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
         min_foreground: int = 100,
         seed: int = 2024,
+        predict_images: str | None = None,
+        predict_prompts: str | None = None,
     ) -> None:
         super().__init__()
         get_transform_preset(transform)
@@ -92,6 +103,11 @@ class NeuroSamDataModule(pl.LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"{name} is at least {least}, got {value}")
+        if (predict_images is None) != (predict_prompts is None):
+            raise ValueError(
+                "predict_images and predict_prompts are given together, got "
+                f"{predict_images} and {predict_prompts}"
+            )
         if spacing is not None and min(spacing) <= 0:
             raise ValueError(f"spacing is three positive numbers in mm or null, got {spacing}")
         self.data_dir = Path(data_dir)
@@ -107,17 +123,23 @@ class NeuroSamDataModule(pl.LightningDataModule):
         self.spacing: Spacing | None = spacing
         self.min_foreground = min_foreground
         self.seed = seed
+        self.predict_images = predict_images
+        self.predict_prompts = predict_prompts
+        self.predict_names: Sequence[str] = ()  # of the scans in predict_images that have prompts
 
     def prepare_data(self) -> None:
         """Fill the cache, where there is one; Lightning calls this once per node.
 
-        A trial run (`fast_dev_run`) only makes what its few batches need, when they need it.
+        A trial run (`fast_dev_run`) only makes what its few batches need, when they need it. Test
+        and prediction read whole scans, which are not cached.
 
         Raises:
             ValueError: As `setup`; or if a scan cannot be prepared or the folder not written to.
         """
         trainer: Any = self.trainer
         if self.cache_dir is None or (trainer is not None and trainer.fast_dev_run):
+            return
+        if trainer is not None and trainer.state.fn in WHOLE_SCANS:
             return
         node, num_nodes = (0, 1) if trainer is None else (trainer.node_rank, trainer.num_nodes)
         training, evaluation = self._find_stage(None if trainer is None else trainer.state.fn)
@@ -140,7 +162,12 @@ class NeuroSamDataModule(pl.LightningDataModule):
             ValueError: If none are named, one is not prepared, or none of its objects is large
                 enough; or if the Trainer would share the samples out a second time.
         """
+        if stage == "predict" and self.predict_images is not None:
+            return
         training, evaluation = self._find_stage(stage)
+        if stage in WHOLE_SCANS:
+            self.scans = ScanList(evaluation)
+            return
         if evaluation:
             self.evaluation_data = self._dataset(evaluation, training=False)
         if training:
@@ -154,17 +181,19 @@ class NeuroSamDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> LazyLoader | list[LazyLoader]:
         """Return the fixed crops of the validation sets; none without such sets."""
-        return self.test_dataloader() if self.validation_sets else []
-
-    def test_dataloader(self) -> LazyLoader:
-        """Return the fixed crops of the validation sets."""
+        if not self.validation_sets:
+            return []
         return self._loader(
             self.evaluation_data, self._sampler(self.evaluation_data, shuffle=False)
         )
 
-    def predict_dataloader(self) -> LazyLoader:
-        """Return the fixed crops of the validation sets."""
-        return self.test_dataloader()
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the scans of the validation sets, as plain text, this process's share of them."""
+        return self._share(self.scans)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the names of scans in `predict_images`, or the scans of the validation sets."""
+        return self._share(self.scans if self.predict_images is None else list(self.predict_names))
 
     def _find_stage(self, stage: str | None) -> tuple[Sets, Sets]:
         """Read the indexes of the training sets of a stage, if it trains, and of the others."""
@@ -222,6 +251,12 @@ class NeuroSamDataModule(pl.LightningDataModule):
         if distributed.is_available() and distributed.is_initialized():
             return distributed.get_world_size(), distributed.get_rank()
         return 1, 0
+
+    def _share(self, items: Any) -> DataLoader[Any]:
+        """Deal items to the processes in turn, each to one of them."""
+        num_replicas, rank = self._place_among_processes()
+        mine = range(rank, len(items), num_replicas)
+        return DataLoader(items, batch_size=None, sampler=mine)
 
     def _loader(self, dataset: PromptableDataset, sampler: ResumableSampler) -> LazyLoader:
         return LazyLoader(

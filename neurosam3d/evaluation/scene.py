@@ -10,10 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosam3d.evaluation.protocol import Round
+from neurosam3d.prompts import Prompts
 from neurosam3d.volume import Volume, to_canonical
 
 MARGIN_MM = 25.0  # least surroundings shown around what matters
+
+
+@dataclass(frozen=True)
+class Round:
+    """What stood after one more click on every item of a batch.
+
+    Args:
+        prompts: All clicks so far.
+        prediction: Boolean mask (B, 1, D, H, W).
+        dice: Dice (B,) of the prediction.
+    """
+
+    prompts: Prompts
+    prediction: Tensor
+    dice: Tensor
+
+    @property
+    def clicks(self) -> int:
+        """Number of clicks every item has had, not-a-points included."""
+        return 0 if self.prompts.points is None else self.prompts.points.shape[1]
 
 
 @dataclass(frozen=True)

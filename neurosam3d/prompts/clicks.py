@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neurosam3d.prompts.components import largest_component
-from neurosam3d.prompts.distance import distance_transform
+from neurosam3d.prompts.distance import UNIT_SPACING, Spacing, distance_transform
 from neurosam3d.prompts.foreground import foreground
 
 
@@ -23,6 +23,7 @@ def sample_clicks(
     method: str,
     generator: torch.Generator | None = None,
     largest: Tensor | None = None,
+    spacing: Spacing = UNIT_SPACING,
 ) -> tuple[Tensor, Tensor]:
     """Draw the next click for every item of the batch.
 
@@ -41,6 +42,8 @@ def sample_clicks(
         method: A name in `CLICK_METHODS`.
         generator: Source of randomness, on the masks' device or on the CPU.
         largest: Largest component of the truth (B, 1, D, H, W), if already known.
+        spacing: Length of a voxel along D, H, W, by which `ritm` measures depth; in voxels by
+            default.
 
     Returns:
         Voxel indices (B, 1, 3), float32, in the order (d, h, w), and labels (B, 1), int64:
@@ -59,30 +62,33 @@ def sample_clicks(
                 f"{name} must have the truth's shape {tuple(truth.shape)}, got {tuple(mask.shape)}"
             )
     truth = foreground(truth)
-    candidates = CLICK_METHODS[method](truth, foreground(prediction), largest)  # (B, 1, D, H, W)
+    find = CLICK_METHODS[method]
+    candidates = find(truth, foreground(prediction), largest, spacing)  # (B, 1, D, H, W)
     voxel, found = _draw_voxels(candidates, generator)
     label = truth.flatten(1).gather(1, voxel)  # (B, 1)
     return _indices(voxel, truth.shape) * found[..., None], torch.where(found, label.long(), -1)
 
 
-def _error(truth: Tensor, prediction: Tensor, largest: Tensor | None) -> Tensor:
+def _error(truth: Tensor, prediction: Tensor, largest: Tensor | None, spacing: Spacing) -> Tensor:
     return truth ^ prediction
 
 
-def _largest(truth: Tensor, prediction: Tensor, largest: Tensor | None) -> Tensor:
+def _largest(truth: Tensor, prediction: Tensor, largest: Tensor | None, spacing: Spacing) -> Tensor:
     return largest_component(truth) if largest is None else foreground(largest)
 
 
-def _deepest_error(truth: Tensor, prediction: Tensor, largest: Tensor | None) -> Tensor:
+def _deepest_error(
+    truth: Tensor, prediction: Tensor, largest: Tensor | None, spacing: Spacing
+) -> Tensor:
     missed, added = truth & ~prediction, prediction & ~truth
-    depth = distance_transform(torch.cat([missed, added]))  # (2B, 1, D, H, W)
+    depth = distance_transform(torch.cat([missed, added]), spacing=spacing)  # (2B, 1, D, H, W)
     deepest = depth.amax((2, 3, 4), keepdim=True)  # (2B, 1, 1, 1, 1)
     missed_core, added_core = (depth > deepest / 2).chunk(2)
     missed_deepest, added_deepest = deepest.chunk(2)
     return torch.where(missed_deepest > added_deepest, missed_core, added_core)
 
 
-CLICK_METHODS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+CLICK_METHODS: dict[str, Callable[[Tensor, Tensor, Tensor | None, Spacing], Tensor]] = {
     "random": _error,
     "largest": _largest,
     "ritm": _deepest_error,

@@ -18,8 +18,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from neurosam3d.volume import Volume, read_grid, restore, write_volume
 
-OUTSIDE_LOGIT = -10.0  # what the network would say far away from the object
-
 
 class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`, from which `--ckpt_path last` goes on.
@@ -155,7 +153,7 @@ class ProgressBar(TQDMProgressBar):
 class PredictionWriter(BasePredictionWriter):
     """Writes the masks of `train.py predict` on the grids of the images they belong to.
 
-    Files are `<run folder>/predict/<dataset>/<class>/<case>.nii.gz`, of 0 and 1, as soon as a batch
+    Files are `<run folder>/predict/<dataset>/<class>/<case>.nii.gz`, of 0 and 1, as soon as a scan
     is done.
     """
 
@@ -172,13 +170,11 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Bring each item's logits back to its image's grid and write where they are positive."""
+        """Put the boxes around the objects of a scan back into its grid and write them."""
         module: Any = pl_module
-        for item, logits in enumerate(prediction["logits"]):
-            image = Path(prediction["image"][item])
-            crop = Volume(logits, prediction["affine"][item].numpy())
-            whole = restore(crop, read_grid(image), mode="linear", fill=OUTSIDE_LOGIT)
-            folder = module.run_dir / "predict" / prediction["dataset"][item]
-            name = f"{prediction['case'][item]}.nii.gz"
-            mask = Volume((whole.data > 0).to(torch.uint8), whole.affine)
-            write_volume(mask, folder / prediction["class"][item] / name)
+        for found in prediction:
+            image = Path(found["image"])
+            mask = restore(Volume(found["mask"], found["affine"].numpy()), read_grid(image))
+            folder = module.run_dir / "predict" / found["dataset"] / found["class"]
+            like = image if image.is_file() else None
+            write_volume(mask, folder / f"{found['case']}.nii.gz", like=like)

@@ -5,7 +5,7 @@ image embedding.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -132,33 +132,6 @@ class Interaction:
         if self.multi_click:
             return prompts.add_click(coords, labels)
         return Prompts(coords, labels, prompts.box)
-
-
-@dataclass
-class CropPredictor:
-    """Answers an evaluation protocol for a batch of crops.
-
-    Args:
-        network: Decodes prompts on an image encoded before.
-        image_embeddings: (B, C, n, n, n).
-        multi_click: Show the network all points instead of the newest only, as it was trained.
-        logits: The latest answer (B, 1, S, S, S).
-    """
-
-    network: Sam3D
-    image_embeddings: Tensor
-    multi_click: bool = True
-    logits: Tensor | None = None
-
-    def __call__(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Return logits (B, 1, S, S, S) and low-resolution logits (B, 1, M, M, M)."""
-        if prompts.mask is None:
-            prompts = replace(prompts, mask=_empty_mask(self.network, self.image_embeddings))
-        if not self.multi_click and prompts.points is not None and prompts.labels is not None:
-            prompts = replace(prompts, points=prompts.points[:, -1:], labels=prompts.labels[:, -1:])
-        low_res, _ = _decode(self.network, self.image_embeddings, prompts)
-        self.logits = self.network.upsample(low_res)
-        return self.logits, low_res
 
 
 def _empty_mask(network: Sam3D, image_embeddings: Tensor) -> Tensor:

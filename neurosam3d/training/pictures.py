@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from neurosam3d.evaluation.plots import plot_case
-from neurosam3d.evaluation.protocol import Round
+from neurosam3d.evaluation.scene import Round
 from neurosam3d.files import replacing
 
 

@@ -15,34 +15,44 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from rich.console import Console
 from torch import Tensor
 
 from neurosam3d.evaluation.metrics import batch_dice
-from neurosam3d.evaluation.protocol import Round, run_clicks
-from neurosam3d.evaluation.report import results_table, write_report
+from neurosam3d.evaluation.scene import Round
 from neurosam3d.models import BASELINES, Sam3D, build_model
 from neurosam3d.models.lora import LoraConfig
 from neurosam3d.training.finetune import Finetuning, limit_learning, read_start
-from neurosam3d.training.interaction import Answer, CropPredictor, Interaction
+from neurosam3d.training.interaction import Answer, Interaction
 from neurosam3d.training.losses import MaskLoss, iou_loss
 from neurosam3d.training.optim import ScheduleName, build_scheduler, parameter_groups
 from neurosam3d.training.pictures import draw_item, log_picture
-from neurosam3d.training.results import ResultCollector, find_records
+from neurosam3d.training.whole_scans import (
+    MakePredictor,
+    ScanPrediction,
+    ScanTest,
+    SegmentScan,
+    make_evaluator,
+    require_readable,
+    summary_metrics,
+)
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("train", "val", "test", "predict")
+STAGES = ("train", "val")
 ClickType = Literal["random", "largest", "ritm"]
+PointMethod = Literal["default", "ritm", "random", "largest"]
+RoiProtocol = Literal["prompt_roi", "oracle_roi"]
 
 
 class NeuroSamModel(pl.LightningModule):
     """A promptable network and how it is trained, validated and tested.
 
     Batches are those of the data room: normalised crops with their label, its largest component and
-    their names. Logged are `train/loss`, `train/dice` and `train/dice_click_1`, `_2` and so on, and
-    the same for `val`. The loss is the average over the rounds; so is `dice`, which stands for the
-    area under the curve of Dice by clicks.
+    their names; in test and predict, the paths of whole scans. Logged are `train/loss`,
+    `train/dice` and `train/dice_click_1`, `_2` and so on, and the same for `val`; `test` logs its
+    Dice likewise and `test/nsd`, `test/hd95_median`, `test/missed` and `test/seconds` after the
+    last click. The loss is the average over the rounds; so is `dice` in training and validation,
+    which stands for the area under the curve of Dice by clicks.
 
     Args:
         model_type: Network to build, a name of `neurosam3d.models.list_models`.
@@ -101,9 +111,14 @@ class NeuroSamModel(pl.LightningModule):
             chain of rounds, which takes more memory.
         iou_loss_weight: Weight of the loss of the estimated IoU; 0 leaves that part of the network
             untrained.
+        eval_protocol: What the network is told in test and predict. prompt_roi: the clicks, as by a
+            user; its window lies around the first one and grows. oracle_roi: one window around the
+            object, as SAM-Med3D was judged.
         eval_clicks: Clicks per object in test and predict.
-        eval_click_type: Where those clicks fall; the names are those of click_type.
-        test_pictures: Number of cases of which test draws a picture.
+        eval_click_type: Where those clicks fall: ritm (deep inside the larger error), random
+            (anywhere in the error), largest (first in the object's largest component, then random)
+            or default (two by ritm, then random, as SAM-Med3D was judged).
+        test_pictures: Number of the worst objects of which test keeps a picture.
         logging_batches_idx: Validation batches whose first case is drawn for the loggers.
         intensity: Intensity preset of the data; linked from there and kept in checkpoints, so that
             they say how they must be fed.
@@ -152,9 +167,10 @@ class NeuroSamModel(pl.LightningModule):
         box_jitter: float = 0.0,
         cut_gradient: bool = True,
         iou_loss_weight: float = 0.0,
+        eval_protocol: RoiProtocol = "prompt_roi",
         eval_clicks: int = 5,
-        eval_click_type: ClickType = "ritm",
-        test_pictures: int = 8,
+        eval_click_type: PointMethod = "ritm",
+        test_pictures: int = 5,
         logging_batches_idx: Sequence[int] = (1, 2, 3, 4, 5),
         intensity: str = "sam_med3d",
         spacing: tuple[float, float, float] | None = (1.5, 1.5, 1.5),
@@ -197,7 +213,9 @@ class NeuroSamModel(pl.LightningModule):
             self.model.image_encoder, finetune, last_blocks=last_blocks, lora=lora
         )
         self.mask_loss = MaskLoss()
-        self.results = ResultCollector()
+        # Handed in by whoever runs test or predict on whole scans.
+        self.make_predictor: MakePredictor | None = None
+        self.segment_scan: SegmentScan | None = None
         self._is_fresh = True  # until weights are read or trained
 
     @property
@@ -215,12 +233,18 @@ class NeuroSamModel(pl.LightningModule):
 
     def on_test_start(self) -> None:
         """Read the weights to test, unless training or ckpt_path brought them."""
-        self.results = ResultCollector()
         self._read_initial_weights()
+        evaluator = make_evaluator(self.make_predictor, self.model, self.hparams)
+        self.scan_test = ScanTest(
+            evaluator, self.run_dir / "test", num_pictures=self.hparams["test_pictures"]
+        )
+        self.trainer.strategy.barrier()  # old pictures are gone before the first new one
 
     def on_predict_start(self) -> None:
         """Read the weights to predict with, unless training or ckpt_path brought them."""
         self._read_initial_weights()
+        evaluator = make_evaluator(self.make_predictor, self.model, self.hparams)
+        self.scan_prediction = ScanPrediction(evaluator, self.segment_scan)
 
     def _read_initial_weights(self) -> None:
         """Fill the network once; by now Lightning has restored what ckpt_path names."""
@@ -285,48 +309,27 @@ class NeuroSamModel(pl.LightningModule):
             self._log_picture(batch, [first, last], name=f"val_batch{batch_idx}")
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Run the interactive protocol on a batch and keep its scores."""
-        rounds, _ = self._run_protocol(batch, self._random_key("test", batch_idx))
-        num_drawn = len(self.results)
-        self.results.add(batch, rounds, find_records(batch, self.trainer.test_dataloaders))
-        self.log_dict(
-            {f"test/dice_click_{entry.clicks}": entry.dice.mean() for entry in rounds},
-            batch_size=len(batch["label"]),
-            sync_dist=True,
-        )
-        if self.trainer.is_global_zero:
-            for item in range(min(self.hparams["test_pictures"] - num_drawn, len(batch["label"]))):
-                name = "_".join(batch[key][item] for key in ("dataset", "class", "case"))
-                draw_item(self.run_dir / "test" / f"{name}.png", batch, rounds, item=item)
+        """Click every object of a scan and keep the scores."""
+        self.scan_test.judge(batch)
+        mean = self.scan_test.mean_dice()
+        self.log("mean_dice", mean, on_step=True, on_epoch=False, prog_bar=True, logger=False)
 
     def on_test_epoch_end(self) -> None:
-        """Write the report of all processes' cases and show the table."""
-        results = self.results.gather()
-        if not self.trainer.is_global_zero:
-            return
-        protocol = {
-            "clicks": self.hparams["eval_clicks"],
-            "click_rule": self.hparams["eval_click_type"],
-            "crop": "the data's validation crop, around the object: an oracle",
-            "checkpoint": str(self.trainer.ckpt_path or self.hparams["checkpoint"]),
-            "hyper_parameters": dict(self.hparams),
-        }
-        paths = write_report(self.run_dir / "test" / "results", results, protocol=protocol)
-        Console().print(results_table(results))
-        logger.info("results are in %s and %s", *paths)
+        """Log the means of all processes' objects, write the report and show the table."""
+        outcome = self.scan_test.gather()
+        self.log_dict(summary_metrics(outcome.results), sync_dist=True)
+        if self.trainer.is_global_zero:
+            checkpoint = self.trainer.ckpt_path or self.hparams["checkpoint"]
+            self.scan_test.report(outcome, self.hparams, checkpoint=checkpoint)
+        require_readable(outcome.unreadable)
 
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Run the interactive protocol; return the last logits (B, 1, S, S, S) and their names."""
-        _, logits = self._run_protocol(batch, self._random_key("predict", batch_idx))
-        records = find_records(batch, self.trainer.predict_dataloaders)
-        return {
-            "logits": logits.float().cpu(),
-            "affine": batch["affine"].cpu(),
-            "dataset": batch["dataset"],
-            "class": batch["class"],
-            "case": batch["case"],
-            "image": [str(record.image) for record in records],
-        }
+    def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
+        """Return the masks of a scan's objects after the last click, and their names."""
+        return self.scan_prediction.predict(batch)
+
+    def on_predict_epoch_end(self) -> None:
+        """Fail, now that the rest is done, if a scan could not be read."""
+        self.scan_prediction.finish()
 
     def _random_key(self, stage: str, batch_idx: int) -> list[int]:
         """Name a batch by numbers, so that its clicks depend on nothing that happened before."""
@@ -348,24 +351,6 @@ class NeuroSamModel(pl.LightningModule):
             generator=self._generator(key),
             mask_only_round=mask_only_round,
         )
-
-    def _run_protocol(
-        self, batch: Mapping[str, Any], key: Sequence[int]
-    ) -> tuple[list[Round], Tensor]:
-        predictor = CropPredictor(
-            self.model,
-            self.model.image_encoder(batch["image"]),
-            multi_click=self.interaction.multi_click,
-        )
-        rounds = run_clicks(
-            predictor,
-            batch["label"] > 0,
-            num_clicks=self.hparams["eval_clicks"],
-            method=self.hparams["eval_click_type"],
-            generator=self._generator(key),
-        )
-        assert predictor.logits is not None  # there is at least one round
-        return rounds, predictor.logits
 
     def _loss(self, answer: Answer, label: Tensor) -> Tensor:
         loss = self.mask_loss(answer.logits, label)
@@ -389,8 +374,7 @@ class NeuroSamModel(pl.LightningModule):
         if self.trainer.sanity_checking or not self.trainer.is_global_zero:
             return
         rounds = [
-            Round(a.prompts, a.logits > 0, batch_dice(a.logits, batch["label"]), seconds=0.0)
-            for a in answers
+            Round(a.prompts, a.logits > 0, batch_dice(a.logits, batch["label"])) for a in answers
         ]
         log_picture(
             self.trainer.loggers,

@@ -7,7 +7,14 @@ coordinates are LPS. Both are undone here, so that one scan in five formats read
 Shapes: C channels (time points, echoes, vector components); D H W the file's axes I J K.
 """
 
-from neurosam3d.volume_io.arrays import READABLE, WRITABLE, read_array, read_header, write_array
+from neurosam3d.volume_io.arrays import (
+    READABLE,
+    WRITABLE,
+    list_series,
+    read_array,
+    read_header,
+    write_array,
+)
 from neurosam3d.volume_io.errors import FileFault, VolumeFileError
 from neurosam3d.volume_io.shapes import Header, checked_affine
 
@@ -18,6 +25,7 @@ __all__ = [
     "Header",
     "VolumeFileError",
     "checked_affine",
+    "list_series",
     "read_array",
     "read_header",
     "write_array",

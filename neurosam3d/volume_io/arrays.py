@@ -63,6 +63,16 @@ def read_array(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         return array, affine, num_not_finite
 
 
+def list_series(folder: Path) -> list[Path]:
+    """List the files of the DICOM series that is read from a folder, by their positions.
+
+    Raises:
+        VolumeFileError: If the folder holds no series that can be read.
+    """
+    with _naming(folder):
+        return [Path(file) for file in dicom.series_files(folder)]
+
+
 def write_array(array: np.ndarray, path: Path, *, affine: np.ndarray, like: Path | None) -> None:
     """Write voxels (C, D, H, W); the file appears whole or not at all.
 

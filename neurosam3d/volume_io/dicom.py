@@ -22,12 +22,12 @@ _SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
 
 def read_header(folder: Path) -> Header:
     """Read shape (C, D, H, W) and affine."""
-    return _series_header(_series_files(folder))
+    return _series_header(series_files(folder))
 
 
 def read_array(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read voxels (C, D, H, W) and the affine."""
-    files = _series_files(folder)
+    files = series_files(folder)
     _, affine = _series_header(files)
     if len(files) == 1:
         return itk.decode(files[0])[0], affine
@@ -37,7 +37,7 @@ def read_array(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return channels_first(array), affine
 
 
-def _series_files(folder: Path) -> list[str]:
+def series_files(folder: Path) -> list[str]:
     """List the files of the folder's series in the order of their positions."""
     find = sitk.ImageSeriesReader.GetGDCMSeriesFileNames
     ids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))

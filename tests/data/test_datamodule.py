@@ -3,6 +3,7 @@
 import inspect
 import logging
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,13 +48,39 @@ def test_loaders_serve_the_named_sets(toy_tree):
     assert training[0]["affine"].shape == (2, 4, 4)
 
 
-def test_validation_test_and_prediction_see_the_same_fixed_crops(toy_tree):
+def test_validation_sees_the_same_fixed_crops(toy_tree):
     data = make_data(toy_tree)
-    data.setup("test")
-    loaders = (data.val_dataloader, data.test_dataloader, data.predict_dataloader)
-    first, *others = (list(loader()) for loader in loaders)
-    for batches in (*others, list(data.val_dataloader())):
-        assert all(map(equal, first, batches))
+    data.setup("validate")
+    first, again = (list(data.val_dataloader()) for _ in range(2))
+    assert all(map(equal, first, again))
+
+
+@pytest.mark.parametrize("stage", ["test", "predict"])
+def test_test_and_prediction_see_whole_scans(toy_tree, stage):
+    data = make_data(toy_tree, validation_sets=["TOY_Val", "TOY_Tr"])
+    data.setup(stage)
+    scans = list(getattr(data, f"{stage}_dataloader")())
+    assert [(scan["dataset"], scan["set"]) for scan in scans] == [("TOY", "Val")] + 2 * [
+        ("TOY", "Tr")
+    ]
+    for scan in scans:
+        assert scan["dataset"] == "TOY"
+        assert list(scan["labels"]) == ["organ", "pair", "scattered"]
+        assert Path(scan["image"]).is_file()
+        assert Path(scan["image"]).name == f"{scan['case']}.nii.gz"
+        assert all(Path(path).is_file() for path in scan["labels"].values())
+    assert not hasattr(data, "evaluation_data")
+
+
+def test_prediction_by_prompts_sees_names_and_needs_no_set(toy_tree):
+    data = make_data(
+        toy_tree, validation_sets=[], predict_images="scans", predict_prompts="clicks.csv"
+    )
+    data.predict_names = ["a.nii.gz", "b.nii.gz"]
+    data.setup("predict")
+    assert list(data.predict_dataloader()) == ["a.nii.gz", "b.nii.gz"]
+    with pytest.raises(ValueError, match="predict_images and predict_prompts are given together"):
+        make_data(toy_tree, predict_images="scans")
 
 
 def collect(data: NeuroSamDataModule, epoch: int, start: int = 0) -> list[dict[str, Any]]:
@@ -98,22 +125,29 @@ def test_loaders_leave_the_global_random_state_alone(toy_tree, num_workers):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def shares(toy_tree, stage: str, ranks: list[Any]) -> list[list[int]]:
+def shares(toy_tree, stage: str, ranks: list[Any], *, sets: list[str]) -> list[list[int]]:
     parts = []
     for trainer in ranks:
-        data = make_data(toy_tree)
+        data = make_data(toy_tree, validation_sets=sets)
         data.trainer = trainer
         data.setup(stage)
-        loader = data.train_dataloader() if stage == "fit" else data.test_dataloader()
-        parts.append([key.index for key in loader.sampler])
+        if stage == "fit":
+            parts.append([key.index for key in data.train_dataloader().sampler])
+        elif stage == "validate":
+            parts.append([key.index for key in data.val_dataloader().sampler])
+        else:
+            parts.append(list(data.test_dataloader().sampler))
     return parts
 
 
 def test_processes_share_the_samples(toy_tree):
     ranks = [SimpleNamespace(world_size=2, global_rank=rank) for rank in range(2)]
-    training = shares(toy_tree, "fit", ranks)
+    training = shares(toy_tree, "fit", ranks, sets=[])
     assert sorted(index for part in training for index in part) == list(range(6))
-    assert shares(toy_tree, "test", ranks) == [[0, 2], [1, 0]]  # three cases, filled up
+    crops = shares(toy_tree, "validate", ranks, sets=["TOY_Val"])
+    assert crops == [[0, 2], [1, 0]]  # three cases, filled up
+    scans = shares(toy_tree, "test", ranks, sets=["TOY_Val", "TOY_Tr"])
+    assert scans == [[0, 2], [1]]  # three scans; none comes twice
 
 
 def test_a_second_distributed_sampler_is_refused(toy_tree):
@@ -131,7 +165,7 @@ def test_without_a_trainer_the_process_group_counts(toy_tree, monkeypatch):
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     monkeypatch.setattr(distributed, "get_rank", lambda: 1)
-    assert shares(toy_tree, "test", [None]) == [[1]]
+    assert shares(toy_tree, "validate", [None], sets=["TOY_Val"]) == [[1]]
 
 
 def test_small_objects_are_left_out(toy_tree, caplog):
@@ -230,8 +264,8 @@ class Recorder(pl.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         assert batch["label"].any()
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> list[int]:
-        return batch["index"].tolist()
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> str:
+        return batch["set"] + batch["case"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -292,8 +326,11 @@ def test_overfitting_on_a_batch_gives_the_same_crops_every_epoch(toy_tree, tmp_p
 
 
 def test_prediction_keeps_the_order_of_the_data(toy_tree, tmp_path):
-    outputs = make_trainer(tmp_path).predict(Recorder(), make_data(toy_tree))
-    assert outputs == [[0, 1], [2]]
+    data = make_data(toy_tree, validation_sets=["TOY_Val", "TOY_Tr"])
+    outputs = make_trainer(tmp_path).predict(Recorder(), data)
+    data.setup("test")
+    assert outputs == [scan["set"] + scan["case"] for scan in data.scans]
+    assert len(outputs) == 3
 
 
 def test_the_training_sampler_is_that_of_the_loader(toy_tree):

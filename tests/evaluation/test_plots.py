@@ -10,8 +10,7 @@ from matplotlib.colors import to_rgb
 from torch import Tensor
 
 from neurosam3d.evaluation.plots import TRUTH_COLOUR, plot_case
-from neurosam3d.evaluation.protocol import Round
-from neurosam3d.evaluation.scene import arrange_scene
+from neurosam3d.evaluation.scene import Round, arrange_scene
 from neurosam3d.prompts import Prompts
 
 # Axes run to the Posterior, Right and Superior, 1, 2 and 3 mm a voxel: the canonical order is axis
@@ -30,7 +29,7 @@ def _truth() -> Tensor:
 def _round(prediction: Tensor, points: list[list[float]], labels: list[int]) -> Round:
     coords = torch.tensor([points, points], dtype=torch.float32).view(2, -1, 3)
     prompts = Prompts(coords, torch.tensor([labels, labels]))
-    return Round(prompts, prediction, torch.tensor([0.0, 0.625]), 0.1)
+    return Round(prompts, prediction, torch.tensor([0.0, 0.625]))
 
 
 def test_scene_is_canonical_and_cuts_most_of_the_object() -> None:

@@ -96,6 +96,19 @@ def test_ritm_prefers_the_larger_depth_over_the_larger_volume() -> None:
     assert labels.tolist() == [[0]]
 
 
+def test_ritm_measures_depth_by_the_spacing() -> None:
+    truth, prediction = _empty(), _empty()
+    truth[0, 0, :, 0] = True  # 3 x 1 x 7 missed: one voxel, here 9 mm, deep
+    prediction[0, 0, :, 2:5, 2:5] = True  # 3 x 3 x 3 added: two voxels, here 2 mm, deep
+    in_voxels, in_mm = (
+        sample_clicks(truth, prediction, method="ritm", spacing=spacing)
+        for spacing in ((1.0, 1.0, 1.0), (9.0, 9.0, 1.0))
+    )
+    assert in_voxels[0].tolist() == [[[1, 3, 3]]]
+    assert in_voxels[1].tolist() == [[0]]
+    assert in_mm[1].tolist() == [[1]]
+
+
 @pytest.mark.parametrize("method", CLICK_METHODS)
 def test_each_item_is_clicked_in_its_own_region(method: str) -> None:
     truth, prediction = _empty(4), _empty(4)

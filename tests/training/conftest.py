@@ -1,6 +1,6 @@
 """Small crops with an ellipsoid in noise, batched as the data room does it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def ellipsoid(*, centre: tuple[int, int, int], radii: tuple[int, int, int]) -> T
 
 
 class CropData(pl.LightningDataModule):
-    """The same crops for every stage, in order."""
+    """The same crops for training and validation, in order."""
 
     def __init__(self, num_cases: int, *, batch_size: int = 2) -> None:
         super().__init__()
@@ -68,7 +68,43 @@ class CropData(pl.LightningDataModule):
         generator = torch.Generator()  # else the loader draws from the global state
         return DataLoader(Crops(self.num_cases), batch_size=self.batch_size, generator=generator)
 
-    train_dataloader = val_dataloader = test_dataloader = predict_dataloader = _loader
+    train_dataloader = val_dataloader = _loader
+
+
+class ScanData(pl.LightningDataModule):
+    """Scans for test and prediction, as the data room describes them."""
+
+    def __init__(self, scans: Sequence[Any]) -> None:
+        super().__init__()
+        self.scans = scans
+
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(self.scans, batch_size=None)  # type: ignore[arg-type]
+
+    test_dataloader = predict_dataloader = _loader
+
+
+@pytest.fixture
+def scan_entries(prepared_tree: Path) -> list[dict[str, Any]]:
+    """Describe the two toy scans for validation, each with two objects."""
+    folder = prepared_tree / "Toy"
+    return [
+        {
+            "dataset": "Toy",
+            "set": "Val",
+            "case": case,
+            "image": str(folder / f"imagesVal/{case}.nii.gz"),
+            "labels": {
+                name: str(folder / f"labelsVal/{name}/{case}.nii.gz") for name in ("ball", "rod")
+            },
+        }
+        for case in ("toy_Val0", "toy_Val1")
+    ]
+
+
+@pytest.fixture
+def scan_data() -> Callable[..., ScanData]:
+    return ScanData
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosam3d.prompts import Prompts, largest_component
-from neurosam3d.training.interaction import Answer, CropPredictor, Interaction
+from neurosam3d.training.interaction import Answer, Interaction
 
 SIDE, STRIDE = 8, 4
 
@@ -189,18 +189,3 @@ def test_same_generator_same_session() -> None:
 def test_wrong_rules_are_refused(rules: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Interaction(**rules)
-
-
-@pytest.mark.parametrize(("multi_click", "shown"), [(True, [1, 2]), (False, [1, 1])])
-def test_predictor_shows_what_training_showed(multi_click: bool, shown: list[int]) -> None:
-    network = Recorder()
-    predictor = CropPredictor(network, torch.zeros(2, 4, 1, 1, 1), multi_click=multi_click)
-    coords = torch.tensor([[[1.0, 2, 3], [4, 5, 6]]] * 2)
-    prompts = Prompts(coords[:, :1], torch.ones(2, 1))
-    _, low_res = predictor(prompts)
-    logits, _ = predictor(Prompts(coords, torch.tensor([[1, 0]] * 2), mask=low_res))
-    assert [prompts.points.shape[1] for prompts in network.asked] == shown
-    assert network.asked[1].points[:, -1].tolist() == [[4, 5, 6]] * 2
-    assert network.asked[0].mask.count_nonzero() == 0
-    assert logits.shape == (2, 1, SIDE, SIDE, SIDE)
-    assert predictor.logits is logits

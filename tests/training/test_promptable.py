@@ -1,5 +1,4 @@
 import csv
-import json
 import logging
 import random
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neurosam3d.commands.trained_network import make_predictor
 from neurosam3d.training import NeuroSamModel
 
 Build = Callable[..., Any]
@@ -142,7 +142,7 @@ def test_key_tells_stages_epochs_and_processes_apart(
     build: Build, make_trainer: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = silence(build(), make_trainer())
-    keys = [module._random_key(stage, 2) for stage in ("train", "val", "test", "predict")]
+    keys = [module._random_key(stage, 2) for stage in ("train", "val")]
     module.trainer.fit_loop.epoch_progress.current.completed = 5
     assert module._random_key("val", 2) == keys[1]  # every validation sees the same clicks
     keys.append(module._random_key("train", 2))
@@ -284,13 +284,16 @@ def test_missing_checkpoint_stops_a_fresh_run_but_not_a_resumed_one(
 def test_testing_after_training_tests_what_was_trained(
     build: Build,
     crop_data: Build,
+    scan_data: Build,
+    scan_entries: list[dict[str, Any]],
     make_trainer: Build,
     weights: tuple[Path, dict[str, Tensor]],
 ) -> None:
     module = build(checkpoint=str(weights[0]), num_clicks=1, eval_clicks=1)
+    module.make_predictor = make_predictor
     make_trainer(max_steps=1).fit(module, datamodule=crop_data(2))
     trained = {name: value.clone() for name, value in module.model.state_dict().items()}
-    make_trainer().test(module, datamodule=crop_data(1), verbose=False)
+    make_trainer().test(module, datamodule=scan_data(scan_entries[:1]), verbose=False)
     assert all(value.equal(trained[name]) for name, value in module.model.state_dict().items())
 
 
@@ -310,56 +313,6 @@ def test_checkpoint_says_how_to_build_and_feed_the_network(
     image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert network.image_encoder(image).equal(module.eval().model.image_encoder(image))
-
-
-def test_test_writes_report_and_pictures(
-    build: Build, crop_data: Build, make_trainer: Build, tmp_path: Path
-) -> None:
-    reports = []
-    for _ in range(2):
-        module = build(eval_clicks=2, test_pictures=2, task_name="run")
-        trainer = make_trainer()
-        trainer.test(module, datamodule=crop_data(3), verbose=False)
-        reports.append(json.loads((tmp_path / "run/test/results.json").read_text(encoding="utf-8")))
-    cases = reports[0]["cases"]
-    assert [(c["dataset"], c["set"], c["class"], c["case"], c["image"]) for c in cases] == [
-        ("AMOS", "Val", "spleen", "scan0", "scan0.nii.gz"),
-        ("AMOS", "Val", "liver", "scan1", "scan1.nii.gz"),
-        ("AMOS", "Val", "spleen", "scan2", "scan2.nii.gz"),
-    ]
-    scores = [[entry["dice"] for entry in case["rounds"]] for case in cases]
-    assert scores == [[entry["dice"] for entry in case["rounds"]] for case in reports[1]["cases"]]
-    assert trainer.callback_metrics["test/dice_click_2"].item() == pytest.approx(
-        np.mean([score[1] for score in scores]), abs=1e-6
-    )
-    assert reports[0]["protocol"]["click_rule"] == "ritm"
-    assert len((tmp_path / "run/test/results.csv").read_text(encoding="utf-8").splitlines()) == 7
-    pictures = sorted(path.name for path in (tmp_path / "run/test").glob("*.png"))
-    assert pictures == ["AMOS_Val_liver_scan1.png", "AMOS_Val_spleen_scan0.png"]
-
-
-def test_predict_returns_the_last_logits_with_their_names(
-    build: Build, crop_data: Build, make_trainer: Build
-) -> None:
-    module = build(eval_clicks=1)
-    predictions = make_trainer().predict(module, datamodule=crop_data(3))
-    assert [len(entry["logits"]) for entry in predictions] == [2, 1]
-    assert predictions[0]["logits"].shape == (2, 1, 32, 32, 32)
-    assert predictions[1]["image"] == ["scan2.nii.gz"]
-    assert predictions[1]["class"] == ["spleen"]
-
-
-@pytest.mark.parametrize(("multi_click", "shown"), [(True, [2, 3, 4]), (False, [2, 2, 2])])
-def test_evaluation_shows_the_network_as_many_points_as_training(
-    build: Build, batch: dict[str, Any], make_trainer: Build, multi_click: bool, shown: list[int]
-) -> None:
-    module = silence(build(multi_click=multi_click, eval_clicks=3), make_trainer())
-    tokens = []
-    module.model.prompt_encoder.register_forward_hook(
-        lambda *call: tokens.append(call[2][0].shape[1])
-    )
-    module._run_protocol(batch, [0])
-    assert tokens == shown  # the points and SAM's padding
 
 
 @pytest.mark.parametrize(

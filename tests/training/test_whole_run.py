@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from neurosam3d.commands.trained_network import make_predictor
 from neurosam3d.data.datamodule import NeuroSamDataModule
 from neurosam3d.data.index import Case, write_index
 from neurosam3d.data.tree import Tree
@@ -113,6 +114,7 @@ def test_predicted_masks_lie_on_the_grids_of_their_scans(
     prepared: Path,
 ) -> None:
     module = NeuroSamModel("vit_tiny", 32, work_dir=str(tmp_path), task_name="run", eval_clicks=1)
+    module.make_predictor = make_predictor
     trainer = make_trainer(callbacks=[PredictionWriter()])
     trainer.predict(module, datamodule=data(), return_predictions=False)
     written = sorted((tmp_path / "run/predict/BALLS_Val/ball").iterdir())
@@ -135,7 +137,9 @@ def test_two_processes_train_and_test_without_looking_for_unused_parameters(
     def module() -> NeuroSamModel:
         pl.seed_everything(1, verbose=False)
         options = {"work_dir": str(tmp_path), "task_name": "run"}
-        return NeuroSamModel("vit_tiny", 32, num_clicks=3, eval_clicks=2, **options)
+        module = NeuroSamModel("vit_tiny", 32, num_clicks=3, eval_clicks=2, **options)
+        module.make_predictor = make_predictor
+        return module
 
     save = ModelCheckpoint(tmp_path, "run", save_weights_only=False)
     options = {"max_epochs": 2, "enable_checkpointing": True}

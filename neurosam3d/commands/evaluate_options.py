@@ -1,0 +1,274 @@
+"""The options of `neurosam3d evaluate`, from flags and from a flat YAML file."""
+
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from neurosam3d.commands.flat_config import config_words, find_config
+from neurosam3d.commands.verb import VerbParser
+from neurosam3d.data.tree import DEFAULT_ROOT, SETS
+from neurosam3d.evaluation.challenge_evaluation import NAME as CVPR25
+from neurosam3d.evaluation.protocol import NAMES, POINT_METHODS
+from neurosam3d.intensity import INTENSITY_PRESETS
+from neurosam3d.models import list_models
+from neurosam3d.volume import Spacing
+
+DESCRIPTION = """\
+Judge a network as a user would meet it: click on an object of a whole scan, look at the mask, click
+where it is wrong, and so on. Scores are measured on the scan's own grid, in millimetres, after
+every click.
+
+protocols:
+  prompt_roi  the network gets the clicks and nothing else: its window lies around the first click
+              and grows where the object goes on. What a user gets; the figure to report.
+  oracle_roi  SAM-Med3D's: one window around the truth, and clicks inside it. An upper bound.
+  cvpr25      the CVPR25 challenge's on its .npz cases: a box, then five clicks on every class.
+"""
+EPILOG = """\
+examples:
+  neurosam3d evaluate -cp ckpt/sam_med3d.pth -tdp data_fixed/medical_preprocessed --datasets AMOS
+  neurosam3d evaluate -cp best.ckpt -tdp scans/images --labels scans/labels --save_name liver.json
+  neurosam3d evaluate --config evaluate.yaml --protocol prompt_roi oracle_roi
+  neurosam3d evaluate --protocol cvpr25 -cp best.ckpt -tdp 3D_val_npz --labels 3D_val_gt
+  neurosam3d evaluate ... --split_num 4 --split_idx 0      one part of four; see val.sh
+
+--config holds the same options by their long names; flags win over it. A killed run goes on when it
+is started again. The exit code is 0 if all went well, 1 if a file could not be read, and 2 if the
+command was not understood.
+"""
+
+
+def parse_options(words: Sequence[str]) -> Namespace:
+    """Read the command line and the file that it names; flags win.
+
+    Raises:
+        ValueError: If the file is missing or unfit.
+        argparse.ArgumentError: If an option is.
+    """
+    parser = _parser()
+    options = parser.parse_args(words)
+    if options.config is None:
+        return options
+    stored = config_words(find_config(options.config, verb="evaluate"), parser)
+    return parser.parse_args([*stored, *words])
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser("evaluate", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument(
+        "--config", metavar="FILE", help="flat YAML with these options by their long names"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
+    _add_data(parser)
+    _add_protocol(parser)
+    _add_network(parser)
+    _add_output(parser)
+    return parser
+
+
+def _add_data(parser: VerbParser) -> None:
+    group = parser.add_argument_group("scans")
+    add = group.add_argument
+    add(
+        "-tdp",
+        "--test_data_path",
+        metavar="DIR",
+        type=Path,
+        default=DEFAULT_ROOT,
+        help="a prepared tree, or a folder with imagesTs and labelsTs, images and labels, or "
+        "<class>/<dataset>/imagesTs and labelsTs; default: %(default)s",
+    )
+    add(
+        "--labels",
+        metavar="DIR",
+        type=Path,
+        help="labels of the images in --test_data_path, file by file of the same name; for cvpr25 "
+        "the cases' truth, where they have no gts themselves",
+    )
+    add(
+        "-dt",
+        "--data_type",
+        choices=SETS,
+        default="Ts",
+        help="which set: training, validation or test (default)",
+    )
+    add(
+        "--datasets",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="data sets of a prepared tree; all that have the set by default",
+    )
+    add(
+        "--channel",
+        metavar="N",
+        type=int,
+        default=0,
+        help="channel of images with several, counted from 0 (default)",
+    )
+    add(
+        "--threshold",
+        metavar="MM3",
+        type=float,
+        default=0.0,
+        help="judge objects larger than this only, in mm^3; default: %(default)g",
+    )
+    add("--split_num", metavar="N", type=int, default=1, help="divide the scans into N parts")
+    add(
+        "--split_idx",
+        metavar="I",
+        type=int,
+        default=0,
+        help="which part to judge, counted from 0: every N-th scan; its results carry _s{N}i{I} "
+        "in their names, and sum_result.py puts them together",
+    )
+
+
+def _add_protocol(parser: VerbParser) -> None:
+    group = parser.add_argument_group("protocol")
+    add = group.add_argument
+    add(
+        "--protocol",
+        metavar="NAME",
+        nargs="+",
+        choices=(*NAMES, CVPR25),
+        default=["prompt_roi"],
+        help="one or more of %(choices)s; each of several has its own result, named after it; "
+        "default: prompt_roi",
+    )
+    add(
+        "-nc",
+        "--num_clicks",
+        metavar="N",
+        type=int,
+        default=5,
+        help="clicks per object; every round is reported; default: %(default)s",
+    )
+    add(
+        "-pm",
+        "--point_method",
+        choices=POINT_METHODS,
+        default="default",
+        help="where clicks fall: ritm, deep inside the larger error; random, anywhere in the "
+        "error; largest, first in the object's largest component, then random; default, two by "
+        "ritm, then random, as SAM-Med3D was judged",
+    )
+    add("--seed", metavar="N", type=int, default=2023, help="of the clicks; default: %(default)s")
+    add(
+        "--repeats",
+        metavar="N",
+        type=int,
+        default=1,
+        help="play everything N times, with the seeds --seed, --seed + 1, ...",
+    )
+    add(
+        "--tolerance_mm",
+        metavar="MM",
+        type=float,
+        default=1.0,
+        help="of the surface Dice (NSD), in mm; default: %(default)g",
+    )
+
+
+def _add_network(parser: VerbParser) -> None:
+    group = parser.add_argument_group("network")
+    add = group.add_argument
+    add(
+        "-cp",
+        "--checkpoint_path",
+        metavar="FILE",
+        type=Path,
+        help="weights of any kind that `neurosam3d inspect` recognises",
+    )
+    add(
+        "-mt",
+        "--model_type",
+        metavar="NAME",
+        choices=list_models(),
+        help="network of the weights, where they do not say: one of %(choices)s",
+    )
+    add(
+        "--crop_size",
+        metavar="N",
+        type=int,
+        help="side of the network's window in voxels; by default that of its training",
+    )
+    add(
+        "--spacing",
+        metavar="MM",
+        nargs="+",
+        help="voxel size it sees: three lengths in mm, or native for each scan's own; by default "
+        "that of its training",
+    )
+    add(
+        "--intensity",
+        choices=INTENSITY_PRESETS,
+        help="preset of the intensities; by default that of its training",
+    )
+    add(
+        "--max_windows",
+        metavar="N",
+        type=int,
+        default=27,
+        help="windows per object and click at most, for prompt_roi; default: %(default)s",
+    )
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
+
+
+def _add_output(parser: VerbParser) -> None:
+    group = parser.add_argument_group("output")
+    add = group.add_argument
+    add(
+        "--save_name",
+        metavar="FILE",
+        type=Path,
+        default=Path("union_out_dice.py"),
+        help="results are written as .json, .csv, .md and .html of this name, and as .py if it "
+        "ends so; default: %(default)s",
+    )
+    add(
+        "-vp",
+        "--vis_path",
+        metavar="DIR",
+        type=Path,
+        help="write masks and clicks of every round below this folder, as NIfTI on the scans' "
+        "grids; by default none are written",
+    )
+    add(
+        "--skip_existing_pred",
+        action=BooleanOptionalAction,
+        default=False,
+        help="score masks that are in --vis_path already without asking the network",
+    )
+    add(
+        "--groups",
+        metavar="FILE",
+        type=Path,
+        help="YAML with anatomical groups of classes; by default SAM-Med3D's",
+    )
+    add(
+        "--restart",
+        action=BooleanOptionalAction,
+        default=False,
+        help="begin anew instead of going on with an unfinished run of this name",
+    )
+
+
+def parse_spacing(words: Sequence[str] | None) -> Spacing | Literal["native"] | None:
+    """Return the voxel size that was asked for, None if none was.
+
+    Raises:
+        ValueError: If the words are neither three lengths nor "native".
+    """
+    if words is None:
+        return None
+    if list(words) == ["native"]:
+        return "native"
+    try:
+        d, h, w = map(float, words)
+    except ValueError:
+        raise ValueError(
+            f"--spacing must be three lengths in mm or native, got {' '.join(words)}"
+        ) from None
+    return d, h, w

@@ -1,0 +1,120 @@
+"""`neurosam3d segment IMAGE`: masks of a scan, or of many, by prompts."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from neurosam3d.commands.network import load_network
+from neurosam3d.commands.segment_options import asked_of, parse_options
+from neurosam3d.commands.segment_running import Runner
+from neurosam3d.inference.batch import NPZ, Batch, list_scans, objects_for, plan_batch
+from neurosam3d.inference.named_object import PromptTable
+from neurosam3d.inference.scan_files import TARGETS, sidecar_of, suffix_of
+from neurosam3d.inference.scan_segmenter import ScanJob
+
+_PICTURE = ".png"
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out `segment ...`.
+
+    Args:
+        words: The command line, the verb first.
+
+    Returns:
+        The exit code: 1 if some of many scans failed.
+
+    Raises:
+        ValueError: If a file, a prompt or a combination of options is unfit.
+        argparse.ArgumentError: If an argument is.
+    """
+    options = parse_options(words[1:])
+    if not options.image.exists():
+        raise ValueError(f"there is no scan {options.image}")
+    asked = asked_of(options)
+    is_file = options.output.name.lower().endswith((*TARGETS, NPZ))
+    if options.image.is_dir() and not is_file:
+        batch = _plan_many(options, asked)
+        return _load(options).run_many(batch, options.output)
+    job = _plan_one(options, asked)
+    if options.skip_existing and job.output.exists():
+        return 0
+    _load(options).run_one(job)
+    return 0
+
+
+def _plan_one(options: Namespace, asked: PromptTable | None) -> ScanJob:
+    """Return the one job of a command line.
+
+    Raises:
+        ValueError: If image, output and prompts do not go together.
+    """
+    image, output, picture = options.image, options.output, options.save_picture
+    if options.suffix:
+        raise ValueError("--suffix is for many scans; that of one is the ending of -o")
+    if output.resolve() == image.resolve():
+        raise ValueError(f"the result must not replace the scan, got -o {output}")
+    if picture is not None and picture.suffix.lower() != _PICTURE:
+        raise ValueError(f"--save_picture of one scan ends in {_PICTURE}, got {picture}")
+    if image.suffix.lower() == NPZ:
+        _check_npz(options, asked)
+        return ScanJob(image, output, None)
+    suffix_of(output)
+    if asked == {}:
+        raise ValueError(
+            "segment needs a prompt: --point, --box, --mask or --prompts; "
+            "--automatic looks for all objects without one"
+        )
+    _keep_prompts(options.prompts, asked, [output])
+    return ScanJob(image, output, None if asked is None else objects_for(asked, image))
+
+
+def _plan_many(options: Namespace, asked: PromptTable | None) -> Batch:
+    """Return the jobs of a folder.
+
+    Raises:
+        ValueError: If scans, output and prompts do not go together.
+    """
+    scans, picture = list_scans(options.image), options.save_picture
+    if picture is not None and picture.suffix.lower() == _PICTURE:
+        raise ValueError(f"--save_picture of many scans is a folder, got {picture}")
+    if asked is not None and "" in asked and not options.prompts:
+        raise ValueError("many scans get their prompts from a file: --prompts, or --automatic")
+    if asked == {} and not all(path.suffix.lower() == NPZ for path in scans.values()):
+        raise ValueError(
+            "many scans need a file of prompts: --prompts FILE; "
+            "--automatic looks for all objects without one"
+        )
+    batch = plan_batch(scans, asked, options.output, suffix=options.suffix or ".nii.gz")
+    _keep_prompts(options.prompts, asked, [job.output for job in batch.jobs.values()])
+    return batch
+
+
+def _check_npz(options: Namespace, asked: PromptTable | None) -> None:
+    if options.output.suffix.lower() != NPZ:
+        raise ValueError(f"the result of an {NPZ} case ends in {NPZ}, got {options.output}")
+    if asked != {}:
+        raise ValueError(f"an {NPZ} case brings its own prompts, got others for {options.image}")
+    if options.save_picture is not None or options.separate:
+        raise ValueError(f"--save_picture and --separate are not for {NPZ} cases")
+
+
+def _keep_prompts(prompts: Path | None, asked: PromptTable | None, outputs: Sequence[Path]) -> None:
+    """Refuse to replace the prompts of many scans by those of one."""
+    if prompts is None or asked is None or "" in asked:
+        return
+    for output in outputs:
+        if output.suffix.lower() != NPZ and sidecar_of(output).resolve() == prompts.resolve():
+            raise ValueError(f"{prompts} would be replaced by what is said of {output}; rename one")
+
+
+def _load(options: Namespace) -> Runner:
+    """Load the network."""
+    network = load_network(
+        options.checkpoint,
+        name=options.model,
+        spacing=options.spacing,
+        intensity=options.intensity,
+        device=options.device,
+    )
+    return Runner(network, options)

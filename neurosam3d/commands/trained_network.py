@@ -1,0 +1,71 @@
+"""What `train.py test` and `predict` need to know of inference: the training room may not ask."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from neurosam3d.inference import Predictor
+from neurosam3d.inference.batch import list_scans, plan_batch
+from neurosam3d.inference.prompt_file import read_prompts
+from neurosam3d.inference.scan_files import Origin
+from neurosam3d.inference.scan_segmenter import ScanJob, ScanSegmenter
+from neurosam3d.volume import Spacing
+
+logger = logging.getLogger(__name__)
+
+
+def make_predictor(network: nn.Module, spacing: Spacing | None, intensity: str) -> Predictor:
+    """Return what answers clicks on a scan, where the network is.
+
+    Args:
+        network: A network of SAM's seam.
+        spacing: Voxel size in mm that it was trained with; None for each scan's own.
+        intensity: Its preset of the intensities.
+    """
+    return Predictor(network, spacing, None, intensity)
+
+
+@dataclass(frozen=True)
+class PromptedScans:
+    """Scans of a folder to be segmented by the prompts of a file, as `neurosam3d segment` does.
+
+    Args:
+        jobs: Scans by name.
+        origin: What the results say of the network.
+    """
+
+    jobs: Mapping[str, ScanJob]
+    origin: Origin
+
+    def segment(self, predictor: Predictor, name: str) -> None:
+        """Segment the scan of a name and write what was found.
+
+        Raises:
+            ValueError: If it cannot be read or a prompt does not fit it.
+        """
+        ScanSegmenter(predictor, self.origin).run(self.jobs[name])
+
+
+def plan_prompted(images: Path, prompts: Path, output: Path, *, origin: Origin) -> PromptedScans:
+    """Find the scans of a folder that a file has prompts for; what does not match is logged.
+
+    Args:
+        images: The folder.
+        prompts: JSON or CSV, as `neurosam3d segment` takes it.
+        output: Folder of the results.
+        origin: What the results say of the network.
+
+    Raises:
+        ValueError: If a file cannot be read, or no scan has prompts.
+    """
+    batch = plan_batch(list_scans(images), read_prompts(prompts), output)
+    for name in batch.unknown:
+        logger.warning("the prompts name %s, which is no scan of %s", name, images)
+    if batch.unasked:
+        logger.warning("%d scans of %s have no prompts", len(batch.unasked), images)
+    if not batch.jobs:
+        raise ValueError(f"{prompts} must have prompts for a scan of {images}, got none")
+    return PromptedScans(batch.jobs, origin)
