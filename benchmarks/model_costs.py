@@ -23,17 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.measure import saved_megabytes
-from neurosam3d.models import Sam3D, build_model, list_models
+from neurosam3d.models import BASELINES, Sam3D, build_model, list_models
+from neurosam3d.models.adapter3d import Adapter3D
+from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
 from neurosam3d.training.losses import MaskLoss
 
 NUM_CLICKS = 11  # of a training step, as the recipes have it
+ADAPTER3D_CLICKS = 30  # likewise, as published
 MASK_STRIDES = (4, 1)  # SAM-Med3D's decoder, NeuroSAM3D's
 ENCODER_KEYS = ("image_size", "parameters", "encoder_parameters", "encoder_gflops")
 COSTS = Path(str(resources.files("neurosam3d.models") / "costs.json"))
@@ -83,6 +86,10 @@ class LiveBytes(TorchDispatchMode):
 
 def count_network(name: str) -> dict[str, Any]:
     """Count a network in the form in which `neurosam3d.models.catalogue` reads it."""
+    if name in BASELINES:
+        return count_baseline(name)
+    if name in ADAPTER3D_CONFIGS:
+        return count_adapter3d(name)
     counts = {stride: count_costs(name, mask_stride=stride) for stride in MASK_STRIDES}
     of_network = {key: counts[MASK_STRIDES[0]][key] for key in ENCODER_KEYS}
     of_decoders = {
@@ -105,7 +112,7 @@ def count_costs(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, 
     assert isinstance(model, Sam3D)
     with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
         if fake:
-            model.to_empty(device="cpu")
+            _lay_out(model)
         image = torch.zeros(1, 1, *(model.image_size,) * 3)
         model.eval()
         with torch.no_grad():
@@ -132,6 +139,91 @@ def count_costs(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, 
         "forward_mib": round(live.peak / 2**20, 1),
         "step_mib": round(kept, 1),
     }
+
+
+def count_adapter3d(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, Any]:
+    """Count parameters, operations and memory of a 3DSAM-adapter for one crop.
+
+    A click is all that comes after the encoder, and a training step has all its clicks at once.
+
+    Args:
+        name: A key of ``ADAPTER3D_CONFIGS``.
+        fake: Run on tensors without data; False computes, which gives the same.
+        **overrides: As `build_model` takes them.
+    """
+    with torch.device("meta" if fake else "cpu"):
+        model = build_model(name, **overrides)
+    assert isinstance(model, Adapter3D)
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
+        if fake:
+            _lay_out(model)
+        image = torch.zeros(1, 1, *(model.crop_size,) * 3)
+        clicks = None if model.prompt_encoder is None else torch.zeros(1, ADAPTER3D_CLICKS, 3)
+        click = None if clicks is None else clicks[:, :1]
+        model.eval()
+        with torch.no_grad():
+            with _flop_counter() as of_encoder:
+                features = model.encode(image)
+            with _flop_counter() as of_click:
+                model.decode(features, image, click)
+            del features
+            with LiveBytes(_storages(image, *model.parameters(), *model.buffers())) as live:
+                model(image, click)
+        kept = saved_megabytes(
+            lambda: model.train()(image, clicks).sum(), _storages(*model.parameters())
+        )
+    decoder = {
+        "click_gflops": round(of_click.get_total_flops() / 1e9, 2),
+        "forward_mib": round(live.peak / 2**20, 1),
+        "step_mib": round(kept, 1),
+    }
+    return {
+        "image_size": model.crop_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "encoder_parameters": sum(p.numel() for p in model.image_encoder.parameters()),
+        "encoder_gflops": round(of_encoder.get_total_flops() / 1e9, 2),
+        "decoders": {"1": decoder},
+    }
+
+
+def count_baseline(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, Any]:
+    """Count parameters, operations and memory of a network without prompts for one crop.
+
+    Args:
+        name: One of `BASELINES`.
+        fake: Run on tensors without data; False computes, which gives the same.
+        **overrides: As `build_model` takes them.
+    """
+    with torch.device("meta" if fake else "cpu"):
+        model = build_model(name, **overrides)
+    crop_size: Any = model.crop_size
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
+        if fake:
+            _lay_out(model)
+        image = torch.zeros(1, 1, *crop_size)
+        model.eval()
+        with torch.no_grad():
+            with _flop_counter() as of_pass:
+                model(image)
+            given = _storages(image, *model.parameters(), *model.buffers())
+            with LiveBytes(given) as live:
+                model(image)
+        kept = saved_megabytes(
+            lambda: model.train()(image).sum(), _storages(*model.parameters(), *model.buffers())
+        )
+    return {
+        "crop_size": list(crop_size),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "gflops": round(of_pass.get_total_flops() / 1e9, 2),
+        "forward_mib": round(live.peak / 2**20, 1),
+        "step_mib": round(kept, 1),
+    }
+
+
+def _lay_out(model: nn.Module) -> None:
+    """Move a network to the CPU without data, layers that have two names once."""
+    for module in model.modules():
+        module.to_empty(device="cpu", recurse=False)
 
 
 def _storages(*tensors: Tensor) -> set[int]:

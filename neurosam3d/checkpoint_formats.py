@@ -15,11 +15,13 @@ from typing import Any
 
 from torch import Tensor
 
+from neurosam3d.checkpoint_adapter3d import SPARE, network_name, published_entries
 from neurosam3d.checkpoint_io import METADATA, Content, read_content
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 DINOV2 = "image_encoder.model."
+SWIN = "swinViT."
 LORA_FACTORS = (".lora_a", ".lora_b")
 _IN_CHUNK = re.compile(r"^(image_encoder\.model\.blocks)\.\d+\.(\d+)\.")
 
@@ -37,6 +39,7 @@ class Format:
         part_title: What messages call that part.
         prefix: How the network's names begin where the file's, once wrappers are dropped, do not.
         networks: Names of the networks whose weights come in this format; empty for all.
+        spare: Patterns of the file's names for what no network needs.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Format:
     part_title: str = "the network"
     prefix: str = ""
     networks: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
     @property
     def is_partial(self) -> bool:
@@ -57,6 +61,10 @@ class Format:
         """Tell whether a weight of the network belongs to the part."""
         return fnmatchcase(name, self.part)
 
+    def spares(self, key: str) -> str | None:
+        """Return the pattern of what no network needs that a file's name falls under, if any."""
+        return next((pattern for pattern in self.spare if fnmatchcase(key, pattern)), None)
+
 
 def _without_wrappers(name: str) -> str:
     """Drop what Lightning modules, data parallelism and compilation put before a name."""
@@ -65,6 +73,15 @@ def _without_wrappers(name: str) -> str:
 
 def _is_state_dict(value: Any) -> bool:
     return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
+
+
+def _holds_any(value: Any, identities: set[int]) -> bool:
+    """Tell whether an object is one of some, or a container that has one of them inside."""
+    if isinstance(value, Mapping):
+        return any(_holds_any(item, identities) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_any(item, identities) for item in value)
+    return id(value) in identities
 
 
 def _without_metadata(content: Content) -> Content:
@@ -84,10 +101,31 @@ def _teacher_name(name: str) -> str:
     return DINOV2 + name.replace("module.", "").replace("backbone.", "")
 
 
+def _holds_swin_encoder(content: Content) -> bool:
+    weights = content.get("state_dict", content)
+    sign = "layers1.0.blocks.0.attn.qkv.weight"  # behind SWIN in whole networks
+    return _is_state_dict(weights) and any(_without_wrappers(str(key)) == sign for key in weights)
+
+
+def _swin_name(name: str) -> str:
+    """Place a name in MONAI's encoder, but for the heads of its self-supervised training."""
+    name = re.sub(r"\.mlp\.fc([12])\.", r".mlp.linear\1.", _without_wrappers(name))
+    return SWIN + name if name.startswith(("patch_embed.", "layers")) else name
+
+
+def _holds_adapter3d(content: Content) -> bool:
+    prompt_encoders = content.get("feature_dict", [])
+    parts = [content.get("encoder_dict"), content.get("decoder_dict")]
+    is_list = isinstance(prompt_encoders, list)
+    return is_list and all(map(_is_state_dict, parts + prompt_encoders))
+
+
 def _holds_only_lora(content: Content) -> bool:
     names = [name for name, value in content.items() if isinstance(value, Tensor)]
     return bool(names) and all(name.endswith(LORA_FACTORS) for name in names)
 
+
+COMPARED = ("swin_unetr", "unetr", "3d_uxnet", "nnformer", "unetr++", "transbts")
 
 # The first that recognises a file reads it.
 FORMATS = (
@@ -96,6 +134,23 @@ FORMATS = (
         recognise=lambda content: _is_state_dict(content.get("model_state_dict")),
         extract=lambda content: content["model_state_dict"],
         rename=_without_wrappers,
+    ),
+    Format(
+        "baseline checkpoint",  # of the 3DSAM-adapter's comparison
+        recognise=lambda content: _is_state_dict(content.get("network_dict")),
+        extract=lambda content: content["network_dict"],
+        rename=_without_wrappers,
+        networks=COMPARED,
+    ),
+    Format(
+        "Swin encoder",  # model_swinvit.pt
+        recognise=_holds_swin_encoder,
+        extract=lambda content: content.get("state_dict", _without_metadata(content)),
+        rename=_swin_name,
+        part=f"{SWIN}*",
+        part_title="the Swin encoder",
+        prefix=SWIN,
+        networks=("swin_unetr",),
     ),
     Format(
         "Lightning checkpoint",
@@ -120,6 +175,14 @@ FORMATS = (
         rename=_without_wrappers,
         part="*.lora_[ab]",
         part_title="LoRA",
+    ),
+    Format(
+        "3DSAM-adapter checkpoint",
+        recognise=_holds_adapter3d,
+        extract=published_entries,
+        rename=network_name,
+        networks=("adapter3d_vit_b", "adapter3d_vit_l", "adapter3d_vit_h"),
+        spare=SPARE,
     ),
     Format(
         "safetensors",
@@ -153,7 +216,8 @@ class Checkpoint:
     @cached_property
     def entries(self) -> Content:
         """What lies where the weights are, under the file's names; not all need be tensors."""
-        return self.format.extract(self.content)
+        entries = self.format.extract(self.content)
+        return {key: value for key, value in entries.items() if not self.format.spares(key)}
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
@@ -178,9 +242,11 @@ class Checkpoint:
     @property
     def beside(self) -> list[str]:
         """What the file holds beside the weights, a state of the optimizer for example."""
-        if self.entries.keys() & self.content.keys():  # the weights are not in a dict of their own
-            return [str(key) for key in self.entries if key not in self.weights]
-        return [str(key) for key, value in self.content.items() if value is not self.entries]
+        used = {id(weight) for weight in self.weights.values()}
+        others = _without_metadata(self.content).items()
+        keys = [str(key) for key, value in others if not _holds_any(value, used)]
+        spare = {self.format.spares(key): None for key in self.format.extract(self.content)}
+        return keys + [pattern for pattern in spare if pattern is not None]
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

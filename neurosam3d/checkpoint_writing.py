@@ -8,15 +8,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from neurosam3d.checkpoint_adapter3d import published_content
 from neurosam3d.files import replacing
 from neurosam3d.recognise import encode_metadata
 
-Layout = Literal["sam_med3d", "bare", "safetensors"]
+Layout = Literal["sam_med3d", "bare", "safetensors", "adapter3d", "baseline"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 LAYOUT_OF_SUFFIX: dict[str, Layout] = {
     ".pth": "sam_med3d",
     ".pt": "bare",
     ".safetensors": "safetensors",
+    ".tar": "adapter3d",
 }
 
 
@@ -32,7 +34,12 @@ def write_checkpoint(
         weights: Tensors under the names that the file shall have for them; types are kept.
         layout: sam_med3d: `model_state_dict` beside `args`, as SAM-Med3D's programs read it. bare:
             the state dict, with no place for anything else. safetensors: tensors and metadata.
+            adapter3d: as 3DSAM-adapter's programs read it, beside `args`. baseline: `network_dict`
+            beside `args`, as its programs read the networks that it is compared with.
         values: What to say of the network, as `Identity.to_values` gives it, and of the file.
+
+    Raises:
+        ValueError: If the weights are not of a network that the layout is for.
     """
     compact = _compact(weights)
     with replacing(path) as unfinished:
@@ -42,9 +49,22 @@ def write_checkpoint(
             safetensors.torch.save_file(compact, unfinished, metadata=encode_metadata(values))
             unfinished.chmod(mode)
             return
-        whole = {"epoch": 0, "model_state_dict": compact, "args": dict(values)}
+        content = _arrange(compact, layout, values)
         with unfinished.open("wb") as file:  # by itself, torch refuses names without an ending
-            torch.save(whole if layout == "sam_med3d" else compact, file)
+            torch.save(content, file)
+
+
+def _arrange(
+    weights: dict[str, Tensor], layout: Layout, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all that a pickled file of a layout holds."""
+    if layout == "bare":
+        return weights
+    if layout == "adapter3d":
+        parts = published_content(weights)
+    else:
+        parts = {"network_dict" if layout == "baseline" else "model_state_dict": weights}
+    return {"epoch": 0, **parts, "args": dict(values)}
 
 
 def layout_of(path: Path) -> Layout:

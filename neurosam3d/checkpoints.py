@@ -7,6 +7,7 @@ are matched to the network name by name.
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from neurosam3d.checkpoint_formats import (
     without_chunk,
 )
 from neurosam3d.checkpoint_lora import fit_lora
-from neurosam3d.models import build_model
+from neurosam3d.models import BASELINES, build_model
 from neurosam3d.models.lora import LoraConfig, remove_lora, unmerge_lora
 from neurosam3d.recognise import Identity, identify, require_name
 
@@ -41,6 +42,8 @@ class LoadReport:
         unexpected: Names in the file that the network does not have.
         mismatched: Names in both whose shapes differ.
         resized: Names of position tables that were brought to the network's image size.
+        derived: Names of position tables along the slice axis that a file of a 2-D network lacks;
+            they got the mean of those of the other axes, and are among the loaded.
     """
 
     format: str
@@ -49,10 +52,11 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
+    derived: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         counts = [f"{self.format}: {len(self.loaded)} tensors loaded"]
-        for kind in ("resized", "missing", "unexpected", "mismatched"):
+        for kind in ("resized", "derived", "missing", "unexpected", "mismatched"):
             if names := getattr(self, kind):
                 counts.append(f"{len(names)} {kind} ({shorten(names)})")
         return ", ".join(counts)
@@ -97,14 +101,22 @@ def load_model(
         the file.
 
     Raises:
-        ValueError: As `load_weights`; or if the network cannot be told, or its name is unknown.
+        ValueError: As `load_weights`; or if the network cannot be told, its name is unknown, or the
+            file does not say for which crops a network without prompts is.
     """
     checkpoint = read_checkpoint(Path(path))
     identity = identify(checkpoint, name)
     known_name = require_name(identity, checkpoint)
     size = {} if image_size is None else {"image_size": image_size}
     model = build_model(known_name, **{**identity.options, **size})
-    logger.info("%s: %s", path, _fill(model, checkpoint, identity.lora))
+    report = _fill(model, checkpoint, identity.lora)
+    if report.mismatched and known_name in BASELINES:
+        raise ValueError(
+            f"{path} must be of a {known_name} for crops of the default size where it names no "
+            f"other, got other shapes for {shorten(report.mismatched)}; build_model with crop_size "
+            "and load_weights read it"
+        )
+    logger.info("%s: %s", path, report)
     if checkpoint.format.is_partial:
         part = checkpoint.format.part
         logger.warning("%s fills only %s of %s; the rest is random", path, part, known_name)
@@ -138,11 +150,11 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint) -> tuple[LoadReport,
     report = LoadReport(checkpoint.format.name)
     for name, current in model.state_dict().items():
         key = found.get(without_chunk(name))
-        if key is None:
+        used.add(key)
+        value = checkpoint.weights[key] if key else _mean_table(name, found, checkpoint.weights)
+        if value is None:
             report.missing.append(name)
             continue
-        used.add(key)
-        value = checkpoint.weights[key]
         resized = value if value.shape == current.shape else _resize(name, value, current.shape)
         if resized is None:
             report.mismatched.append(name)
@@ -151,6 +163,8 @@ def match_weights(model: nn.Module, checkpoint: Checkpoint) -> tuple[LoadReport,
         report.loaded.append(name)
         if resized is not value:
             report.resized.append(name)
+        if key is None:
+            report.derived.append(name)
     report.unexpected.extend(str(key) for key in checkpoint.entries if key not in used)
     return report, fitting
 
@@ -195,6 +209,15 @@ def _fill(model: nn.Module, checkpoint: Checkpoint, lora: LoraConfig | None) -> 
     unmerge_lora(model)  # weights are kept apart from additions in files
     model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _mean_table(
+    name: str, found: Mapping[str, str], weights: Mapping[str, Tensor]
+) -> Tensor | None:
+    """Return the mean of the in-plane tables for one along the slice axis; None for other names."""
+    keys = [found.get(re.sub(r"\.rel_pos_d$", f".rel_pos_{axis}", name)) for axis in "hw"]
+    h, w = (weights[key].float() if key else None for key in keys)
+    return None if h is None or w is None or h.shape != w.shape else (h + w) / 2
 
 
 def _resize(name: str, table: Tensor, shape: torch.Size) -> Tensor | None:

@@ -14,7 +14,10 @@ from typing import Any
 
 from neurosam3d.checkpoint_formats import DINOV2, Checkpoint, Shapes
 from neurosam3d.checkpoint_io import METADATA, Content
-from neurosam3d.models import list_models
+from neurosam3d.models import MODELS, list_models, list_overrides
+from neurosam3d.models.adapter3d import PROMPT_FREE_CROP
+from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
+from neurosam3d.models.baselines.recognise import recognise_baseline
 from neurosam3d.models.dinov2_config import recognise_settings
 from neurosam3d.models.hiera3d import HIERA3D_CONFIGS
 from neurosam3d.models.lora import LoraConfig
@@ -32,7 +35,20 @@ OPTIONS = {
     "mask_stride": "mask_stride",
     "box_prompts": "box_prompts",
     "published_quirks": "published_quirks",
+    "in_channels": "in_channels",
+    "num_classes": "num_classes",
+    "crop_size": "crop_size",
+    "feature_size": "feature_size",
+    "deep_supervision": "deep_supervision",
 }
+
+
+def _plain_option(value: Any) -> Any:
+    """Return a whole number, or sides of a crop, as `build_model` takes them; None for the rest."""
+    if isinstance(value, int):
+        return value
+    is_sides = isinstance(value, list | tuple) and len(value) == 3
+    return tuple(value) if is_sides and all(isinstance(side, int) for side in value) else None
 
 
 def _is_spacing(value: Any) -> bool:
@@ -70,7 +86,7 @@ class Identity:
     def from_values(cls, values: Mapping[str, Any]) -> "Identity":
         """Read it from values under the names of the LightningModule's arguments."""
         name = values.get("model_type")
-        stored = {option: values.get(key) for option, key in OPTIONS.items()}
+        stored = {option: _plain_option(values.get(key)) for option, key in OPTIONS.items()}
         lora = None
         if values.get("finetune") == "lora" and "lora_rank" in values:
             lora = LoraConfig(
@@ -81,7 +97,7 @@ class Identity:
             )
         return cls(
             name=name if name in list_models() else None,
-            options={option: v for option, v in stored.items() if isinstance(v, int)},
+            options={option: v for option, v in stored.items() if v is not None},
             lora=lora,
             feeding={
                 key: values[key]
@@ -120,8 +136,13 @@ def identify(checkpoint: Checkpoint, name: str | None = None) -> Identity:
     name = name or stored.name or recognised
     if name != recognised:
         options.pop("model_cfg", None)
+    options = {**stored.options, **options}
+    if options.get("prompt_free"):  # weights fit crops of every size; this is the published one
+        options.setdefault("crop_size", PROMPT_FREE_CROP)
+    if name in MODELS:  # others get their error when they are built
+        options = {option: options[option] for option in options if option in list_overrides(name)}
     lora = stored.lora if checkpoint.lora_names else None
-    return replace(stored, name=name, options={**stored.options, **options}, lora=lora)
+    return replace(stored, name=name, options=options, lora=lora)
 
 
 def require_name(identity: Identity, checkpoint: Checkpoint) -> str:
@@ -146,8 +167,13 @@ def recognise_network(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
 
     Returns:
         Its name in `list_models()`, or None if it is none of them, and what the weights say of its
-        options: `image_size`, `mask_stride`, `box_prompts`, `model_cfg`.
+        options: `image_size`, `mask_stride`, `box_prompts`, `model_cfg`, `prompt_free`; for
+        baselines see `recognise_baseline`.
     """
+    if baseline := recognise_baseline(shapes):
+        return baseline
+    if "image_encoder.slice_embed.weight" in shapes:
+        return _recognise_adapter3d(shapes)
     options: dict[str, Any] = {}
     if "prompt_encoder.point_embeddings.0.weight" in shapes:
         options["box_prompts"] = "prompt_encoder.point_embeddings.2.weight" in shapes
@@ -214,6 +240,16 @@ def _recognise_vit(shapes: Shapes) -> tuple[str | None, int | None]:
         if size == (positions[4], _count_blocks(shapes), head_dim):
             return name, positions[1] * patches[2]
     return None, positions[1] * patches[2]
+
+
+def _recognise_adapter3d(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
+    """Return name and options of a 3DSAM-adapter."""
+    options = {"prompt_free": not any(name.startswith("prompt_encoder.") for name in shapes)}
+    width = shapes["image_encoder.slice_embed.weight"][0]
+    for name, config in ADAPTER3D_CONFIGS.items():
+        if (config.dim, config.depth) == (width, _count_blocks(shapes)):
+            return name, options
+    return None, options
 
 
 def _recognise_hiera(shapes: Shapes) -> str | None:

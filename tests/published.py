@@ -12,6 +12,7 @@ from neurosam3d.models import Sam3D, build_model
 from neurosam3d.models.lora import LoraConfig, add_lora
 
 DINOV2 = "image_encoder.model."
+SWIN = "swinViT."
 DINOV2_SETTINGS = {"student": {"arch": "vit_tiny_3d"}, "crops": {"global_crops_size": 48}}
 
 
@@ -94,6 +95,28 @@ def teacher_content(model: nn.Module) -> dict[str, Any]:
     }
     heads = {"dino_head.mlp.0.weight": torch.zeros(3, 3), "ibot_head.last_layer.v": torch.zeros(2)}
     return {"teacher": {**weights, **heads}, "iteration": 125, "optimizer": {"state": {}}}
+
+
+def baseline_content(model: nn.Module) -> dict[str, Any]:
+    """Return what the training of the networks leaves that 3DSAM-adapter is compared with."""
+    return {
+        "epoch": 396,
+        "best_val_loss": np.float64(0.25),
+        "network_dict": model.state_dict(),
+        "opt_dict": {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []},
+        "lr_scheduler_dict": {"last_epoch": 396},
+    }
+
+
+def swin_encoder_content(model: nn.Module) -> dict[str, Any]:
+    """Return Swin UNETR's self-supervised encoder (`model_swinvit.pt`), and heads beside it."""
+    weights = {
+        f"module.{name.removeprefix(SWIN).replace('mlp.linear', 'mlp.fc')}": value
+        for name, value in model.state_dict().items()
+        if name.startswith(SWIN)
+    }
+    heads = {"module.norm.weight": torch.zeros(3), "module.rotation_head.bias": torch.zeros(4)}
+    return {"epoch": 7, "state_dict": {**weights, **heads}, "optimizer": {"state": {}}}
 
 
 def save(content: Any, path: Path) -> Path:

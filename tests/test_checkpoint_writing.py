@@ -14,6 +14,7 @@ WEIGHTS = {
     "a.weight": torch.arange(6.0).view(2, 3),
     "a.bias": torch.tensor([0.1, -0.2], dtype=torch.bfloat16),
 }
+ANY_NETWORK = [layout for layout in LAYOUTS if layout != "adapter3d"]
 VALUES: dict[str, Any] = {"model_type": "vit_b", "img_size": 112, "spacing": None}
 
 
@@ -23,10 +24,11 @@ def _read(path: Path, layout: Layout) -> dict[str, torch.Tensor]:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     content = torch.load(path, weights_only=True)
-    return content["model_state_dict"] if layout == "sam_med3d" else content
+    keys = {"sam_med3d": "model_state_dict", "baseline": "network_dict"}
+    return content[keys[layout]] if layout in keys else content
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ANY_NETWORK)
 def test_every_layout_holds_the_same_bits(tmp_path: Path, layout: Layout) -> None:
     path = tmp_path / "new" / "weights"
     write_checkpoint(path, WEIGHTS, layout=layout, values=VALUES)
@@ -38,7 +40,7 @@ def test_every_layout_holds_the_same_bits(tmp_path: Path, layout: Layout) -> Non
     assert [file.name for file in path.parent.iterdir()] == ["weights"]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ANY_NETWORK)
 def test_files_are_as_readable_as_any_new_file(tmp_path: Path, layout: Layout) -> None:
     (tmp_path / "any").touch()
     path = tmp_path / "weights"
@@ -62,7 +64,7 @@ def test_what_is_said_of_the_network_lies_beside_the_weights(tmp_path: Path) -> 
     }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ANY_NETWORK)
 def test_views_and_shared_memory_are_written_as_plain_tensors(
     tmp_path: Path, layout: Layout
 ) -> None:
@@ -95,8 +97,24 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_layout_is_not_for_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth.tar"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds networks of 3DSAM-adapter"):
+        write_checkpoint(path, WEIGHTS, layout="adapter3d", values=VALUES)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_ending_gives_the_layout() -> None:
-    endings = {"a.pth": "sam_med3d", "a.pt": "bare", "b/a.safetensors": "safetensors"}
+    endings = {
+        "a.pth": "sam_med3d",
+        "a.pt": "bare",
+        "b/a.safetensors": "safetensors",
+        "a.pth.tar": "adapter3d",
+    }
     assert {name: layout_of(Path(name)) for name in endings} == endings
-    with pytest.raises(ValueError, match=r"one of \.pth, \.pt, \.safetensors, got 'a\.ckpt'"):
+    with pytest.raises(
+        ValueError, match=r"one of \.pth, \.pt, \.safetensors, \.tar, got 'a\.ckpt'"
+    ):
         layout_of(Path("b/a.ckpt"))

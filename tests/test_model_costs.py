@@ -1,6 +1,7 @@
 """The counted costs: right by hand and on real tensors, and up to date."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -8,10 +9,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure import saved_megabytes
-from benchmarks.model_costs import COSTS, LiveBytes, count_costs, count_network, play_session
-from neurosam3d.models import Sam3D, build_model, list_models
-from neurosam3d.models.catalogue import catalogue
+from benchmarks.model_costs import (
+    COSTS,
+    LiveBytes,
+    count_adapter3d,
+    count_baseline,
+    count_costs,
+    count_network,
+    play_session,
+)
+from neurosam3d.models import MODELS, Sam3D, build_model, list_models
+from neurosam3d.models.adapter3d import Adapter3D, build_adapter3d
+from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
+from neurosam3d.models.catalogue import CropCosts, catalogue
 from neurosam3d.training.losses import MaskLoss
+from tests.models.adapter3d_small import CONFIG as SMALL_ADAPTER3D
 
 
 @pytest.mark.parametrize("name", ["vit_tiny", "dinov2"])
@@ -20,6 +32,31 @@ def test_figures_without_data_are_those_of_a_real_pass(name: str) -> None:
     counted = count_costs(name, image_size=32, **options)
     assert counted == count_costs(name, fake=False, image_size=32, **options)
     assert counted["step_mib"] > counted["forward_mib"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "crop_size"), [("transbts", (8, 16, 24)), ("nnunet_plain", (16, 64, 32))]
+)
+def test_figures_without_data_are_those_of_a_real_crop(
+    name: str, crop_size: tuple[int, ...]
+) -> None:
+    counted = count_baseline(name, crop_size=crop_size)
+    assert counted == count_baseline(name, fake=False, crop_size=crop_size)
+    assert counted["step_mib"] > counted["forward_mib"] > 0
+    assert counted["crop_size"] == list(crop_size)
+
+
+@pytest.mark.parametrize("prompt_free", [False, True])
+def test_figures_without_data_are_those_of_a_real_adapter(
+    monkeypatch: pytest.MonkeyPatch, prompt_free: bool
+) -> None:
+    monkeypatch.setitem(ADAPTER3D_CONFIGS, "small", SMALL_ADAPTER3D)
+    monkeypatch.setitem(MODELS, "small", partial(build_adapter3d, "small"))
+    options = {"crop_size": 32, "prompt_free": prompt_free}
+    counted = count_adapter3d("small", **options)
+    assert counted == count_adapter3d("small", fake=False, **options)
+    (costs,) = counted["decoders"].values()
+    assert costs["step_mib"] > costs["forward_mib"] > 0
 
 
 def test_operations_of_dinov2_by_hand() -> None:
@@ -69,12 +106,16 @@ def test_the_stored_costs_cover_every_network_and_their_parameters_are_right() -
     for name, costs in entries.items():
         with torch.device("meta"):
             model = build_model(name)
-        assert isinstance(model, Sam3D)
-        assert costs.image_size == model.image_size
         assert costs.parameters == sum(p.numel() for p in model.parameters())
+        if isinstance(costs, CropCosts):
+            assert costs.crop_size == model.crop_size
+            continue
+        assert isinstance(model, Sam3D | Adapter3D)
+        is_sam = isinstance(model, Sam3D)
+        assert costs.image_size == (model.image_size if is_sam else model.crop_size)
         encoder = sum(p.numel() for p in model.image_encoder.parameters())
         assert costs.encoder_parameters == encoder
-        assert costs.decoders.keys() == {4, 1}
+        assert costs.decoders.keys() == ({4, 1} if is_sam else {1})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "neurosam3d"
 # Heavy and optional: only inside functions.
-LAZY = {"matplotlib", "wandb", "tensorboard", "pydicom", "highdicom"}
+LAZY = {
+    "matplotlib",
+    "wandb",
+    "tensorboard",
+    "pydicom",
+    "highdicom",
+    "dynamic_network_architectures",
+}
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,18 @@ ROOMS = {
     "intensity": Room(packages=("torch", "numpy")),
     "shipped": Room(),
     "network_config": Room(("shipped",), ("hydra", "omegaconf", "yaml")),
-    "models": Room(("network_config",), ("torch",)),
+    "models": Room(("models.baselines", "network_config"), ("torch",)),
+    "models.baselines": Room(
+        ("models.layers", "models.windows"), ("torch", "monai", "dynamic_network_architectures")
+    ),
     "checkpoint_io": Room(packages=("torch", "numpy", "safetensors")),
-    "checkpoint_formats": Room(("checkpoint_io",), ("torch",)),
+    "checkpoint_adapter3d": Room(("checkpoint_io", "models"), ("torch",)),
+    "checkpoint_formats": Room(("checkpoint_adapter3d", "checkpoint_io"), ("torch",)),
     "recognise": Room(("checkpoint_io", "checkpoint_formats", "models")),
     "checkpoint_lora": Room(("checkpoint_formats", "models"), ("torch",)),
-    "checkpoint_writing": Room(("files", "recognise"), ("torch", "safetensors")),
+    "checkpoint_writing": Room(
+        ("checkpoint_adapter3d", "files", "recognise"), ("torch", "safetensors")
+    ),
     "checkpoints": Room(
         ("checkpoint_formats", "checkpoint_lora", "recognise", "models"), ("torch",)
     ),
@@ -211,6 +224,17 @@ def test_every_module_has_a_room_and_every_room_a_module() -> None:
     ("module", "source", "problem"),
     [
         ("models.vit3d", "import numpy", "imports numpy"),
+        ("models.vit3d", "def f():\n    import monai", "imports monai"),
+        (
+            "models.baselines.nnunet",
+            "import dynamic_network_architectures",
+            "imports dynamic_network_architectures when it is loaded",
+        ),
+        (
+            "models.baselines.nnformer",
+            "from neurosam3d.models.sam3d import Sam3D",
+            "imports neurosam3d.models.sam3d",
+        ),
         ("models.vit3d", "def f():\n    import lightning", "imports lightning"),
         ("models.vit3d", "from neurosam3d.volume import Volume", "imports neurosam3d.volume"),
         ("models.vit3d", "from neurosam3d import volume", "imports neurosam3d.volume"),

@@ -13,7 +13,7 @@ from neurosam3d.checkpoint_lora import merged_weights
 from neurosam3d.checkpoint_writing import LAYOUTS, Layout, layout_of, write_checkpoint
 from neurosam3d.checkpoints import LoadReport, match_weights, outline_network, require_fit
 from neurosam3d.commands.verb import VerbParser, file_size, plain_console
-from neurosam3d.models import list_models
+from neurosam3d.models import BASELINES, list_models
 from neurosam3d.recognise import Identity, identify, stored_values
 
 DESCRIPTION = """\
@@ -22,8 +22,10 @@ back gives the same bits. What training left beside them (the optimizer and so o
 
 IN may be any file that `neurosam3d inspect` recognises. The kind of OUT follows from its ending:
 
-  .pth          as SAM-Med3D's programs read it (model_state_dict)
+  .pth          as SAM-Med3D's programs read it (model_state_dict); of networks without prompts, as
+                those of 3DSAM-adapter read the networks they compare with (network_dict)
   .pt           the state dict alone
+  .tar          of 3DSAM-adapter, as its own programs read it (.pth.tar)
   .safetensors  weights, and what to build, how to feed it, source and licence as metadata
 """
 EPILOG = """\
@@ -70,8 +72,10 @@ def _parser() -> VerbParser:
 def _convert(options: Namespace) -> None:
     layout = _check_target(options)
     checkpoint = read_checkpoint(options.source)
-    _check_choices(options, checkpoint, layout)
     identity = identify(checkpoint, options.model)
+    if layout == "sam_med3d" and not options.format and identity.name in BASELINES:
+        layout = "baseline"
+    _check_choices(options, checkpoint, layout)
     model, report, weights = _match(checkpoint, identity)
     left_out = report.unexpected + checkpoint.beside
     if options.merge:
@@ -133,9 +137,9 @@ def _check_choices(options: Namespace, checkpoint: Checkpoint, layout: Layout) -
             f"only safetensors say how LoRA is scaled, got the format {layout}; "
             "--merge makes a plain network of it"
         )
-    if checkpoint.format.is_partial and layout == "sam_med3d":
+    if checkpoint.format.is_partial and layout in ("sam_med3d", "baseline"):
         raise ValueError(
-            f"the format sam_med3d holds whole networks, got {checkpoint.format.part_title} alone"
+            f"the format {layout} holds whole networks, got {checkpoint.format.part_title} alone"
         )
     if options.licence and layout == "bare":
         raise ValueError("the format bare has no place for a licence, got --licence")

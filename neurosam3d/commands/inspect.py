@@ -16,7 +16,7 @@ from neurosam3d.checkpoint_formats import Checkpoint, read_checkpoint, shorten
 from neurosam3d.checkpoint_io import METADATA
 from neurosam3d.checkpoints import match_weights, outline_network, require_fit
 from neurosam3d.commands.verb import VerbParser, file_size, plain_console
-from neurosam3d.models import list_models
+from neurosam3d.models import BASELINES, list_models
 from neurosam3d.recognise import Identity, identify, stored_values
 
 DESCRIPTION = """\
@@ -30,7 +30,7 @@ examples:
   neurosam3d inspect work_dir/liver/checkpoints/last.ckpt --json
 """
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
-FATES = ("loaded", "resized", "missing", "unexpected", "mismatched")
+FATES = ("loaded", "resized", "derived", "missing", "unexpected", "mismatched")
 
 
 def main(words: Sequence[str]) -> None:
@@ -79,6 +79,7 @@ def describe_file(path: Path, name: str | None = None) -> dict[str, Any]:
     """
     checkpoint = read_checkpoint(path)
     identity = identify(checkpoint, name)
+    rest = "network" if identity.name in BASELINES else "other"
     says = stored_values(checkpoint.content) or checkpoint.content.get(METADATA, {})
     return _plain(
         {
@@ -86,7 +87,7 @@ def describe_file(path: Path, name: str | None = None) -> dict[str, Any]:
             "size": file_size(path),
             "format": checkpoint.format.name,
             "network": asdict(identity),
-            "parts": _count_parts(checkpoint),
+            "parts": _count_parts(checkpoint, rest),
             "beside": checkpoint.beside,
             "says": says,
             "fit": _compare(checkpoint, identity),
@@ -94,14 +95,14 @@ def describe_file(path: Path, name: str | None = None) -> dict[str, Any]:
     )
 
 
-def _count_parts(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
-    """Count tensors and their elements per part of the network."""
+def _count_parts(checkpoint: Checkpoint, rest: str) -> dict[str, dict[str, Any]]:
+    """Count tensors and their elements per part of the network, and what is of none as the rest."""
     parts: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"tensors": 0, "elements": 0, "types": set()}
     )
     for key, name in checkpoint.names.items():
         first, tensor = name.partition(".")[0], checkpoint.weights[key]
-        part = "LoRA" if name in checkpoint.lora_names else first if first in PARTS else "other"
+        part = "LoRA" if name in checkpoint.lora_names else first if first in PARTS else rest
         parts[part]["tensors"] += 1
         parts[part]["elements"] += tensor.numel()
         parts[part]["types"].add(str(tensor.dtype).removeprefix("torch."))

@@ -10,18 +10,18 @@ from rich.table import Table
 
 from neurosam3d.checkpoint_formats import FORMATS, formats_of
 from neurosam3d.commands.verb import VerbParser, plain_console
-from neurosam3d.models.catalogue import Entry, catalogue
+from neurosam3d.models.catalogue import BaselineEntry, Entry, catalogue
 
 DESCRIPTION = """\
-List the networks: image encoder, parameters, operations and memory for one image, the checkpoints
-that they read, public weights and their licence.
+List the networks, those that take prompts and those that take none: parameters, operations and
+memory for one image, the checkpoints that they read, public weights and their licence.
 """
 EPILOG = """\
 examples:
   neurosam3d models
-  neurosam3d models vit_b_ori dinov2
+  neurosam3d models vit_b_ori dinov2 unetr
   neurosam3d models --json
-  neurosam3d models --markdown     the table of README.md
+  neurosam3d models --markdown     the tables of README.md
 """
 HEADINGS = (
     "name",
@@ -42,11 +42,37 @@ MARKDOWN_HEADINGS = (
     "GiB, training step",
     "public weights",
 )
+BASELINE_HEADINGS = (
+    "name",
+    "network\nwithout prompts",
+    "params,\nmillion",
+    "GFLOPs",
+    "MiB,\nforward",
+    "GiB,\nstep",
+)
+BASELINE_MARKDOWN_HEADINGS = (
+    "name",
+    "network without prompts",
+    "parameters, million",
+    "GFLOPs",
+    "MiB, forward pass",
+    "GiB, training step",
+    "public weights",
+)
 NOTE = """\
 Parameters: in all/in the encoder; other pairs: with mask_stride 4/with 1. Counted by torch, not
 measured, for one float32 image of side {sides}. GFLOPs: 10^9 operations of matrix
 products, convolutions and attention. Memory is that of tensors beside weights and optimizer: the
 most at a time in a forward pass, and what a training step of 11 clicks keeps for its backward pass.
+"""
+ONE_DECODER_NOTE = """\
+Networks with one decoder are counted likewise, for one crop of side {sides}. A click is all that
+follows the encoder; a training step has 30 clicks at once, is counted without its loss, and leaves
+SAM's weights as they are.
+"""
+BASELINE_NOTE = """\
+Networks without prompts are counted likewise, for one crop of {size} voxels, one
+channel and two classes; their training step without its loss.
 """
 
 
@@ -68,7 +94,7 @@ def _parser() -> VerbParser:
     parser.add_argument("names", metavar="NAME", nargs="*", help="networks to list; all by default")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    form.add_argument("--markdown", action="store_true", help="print Markdown tables")
     return parser
 
 
@@ -83,19 +109,55 @@ def _list(options: Namespace) -> None:
         _show(entries)
 
 
-def markdown_table(entries: Sequence[Entry]) -> str:
-    """Return the networks and their public weights as a Markdown table with its explanation."""
-    rows = [list(MARKDOWN_HEADINGS), ["---", "---", *["--:"] * 5, "---"]]
-    for entry in entries:
+def markdown_table(entries: Sequence[Entry | BaselineEntry]) -> str:
+    """Return the networks and their public weights as Markdown tables with their explanation."""
+    promptable, baselines = _part(entries)
+    texts = []
+    for group in promptable:
+        rows = [(f"`{name}`", *cells) for name, *cells in map(_cells, group)]
+        texts += [_markdown(MARKDOWN_HEADINGS, rows, group), _note(group)]
+    if baselines:
+        rows = [(f"`{e.name}`", _linked(e), *_baseline_cells(e)[2:]) for e in baselines]
+        texts += [_markdown(BASELINE_MARKDOWN_HEADINGS, rows, baselines), _baseline_note(baselines)]
+    return "\n".join(texts)
+
+
+def _markdown(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    entries: Iterable[Entry | BaselineEntry],
+) -> str:
+    """Lay out a table whose last column is for public weights and those before it for numbers."""
+    lines = [headings, ["---", "---", *["--:"] * (len(headings) - 3), "---"]]
+    for row, entry in zip(rows, entries, strict=True):
         weights = entry.weights
-        cell = f"[{weights.title}]({weights.url}), {weights.licence}" if weights else ""
-        name, *cells = _cells(entry)
-        rows.append([f"`{name}`", *cells, cell])
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return f"{table}\n{_note(entries)}"
+        lines.append(
+            [*row, f"[{weights.title}]({weights.url}), {weights.licence}" if weights else ""]
+        )
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _choose(names: Sequence[str]) -> list[Entry]:
+def _linked(entry: BaselineEntry) -> str:
+    """Name a network and link the paper, if it is on arXiv."""
+    if entry.paper[0].isdigit():
+        return f"[{entry.title}](https://arxiv.org/abs/{entry.paper})"
+    return f"{entry.title}, {entry.paper}"
+
+
+def _part(
+    entries: Iterable[Entry | BaselineEntry],
+) -> tuple[list[list[Entry]], list[BaselineEntry]]:
+    """Part networks that take prompts, by their number of decoders, from those that take none."""
+    entries = list(entries)
+    promptable = [entry for entry in entries if isinstance(entry, Entry)]
+    groups = [
+        [e for e in promptable if (len(e.costs.decoders) == 1) == one] for one in (False, True)
+    ]
+    baselines = [entry for entry in entries if isinstance(entry, BaselineEntry)]
+    return [group for group in groups if group], baselines
+
+
+def _choose(names: Sequence[str]) -> list[Entry | BaselineEntry]:
     known = {entry.name: entry for entry in catalogue()}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown model {unknown[0]!r}; known: {', '.join(known)}")
@@ -116,37 +178,66 @@ def _cells(entry: Entry) -> list[str]:
     ]
 
 
-def _note(entries: Iterable[Entry]) -> str:
-    """Say how the figures came about."""
+def _baseline_cells(entry: BaselineEntry) -> list[str]:
+    """Return a row under `BASELINE_HEADINGS`."""
+    costs = entry.costs
+    return [
+        entry.name,
+        entry.title,
+        f"{costs.parameters / 1e6:.0f}",
+        f"{costs.gflops:.0f}",
+        f"{costs.forward_mib:.0f}",
+        f"{costs.step_mib / 1024:.1f}",
+    ]
+
+
+def _note(entries: Sequence[Entry]) -> str:
+    """Say how the figures came about, of networks with as many decoders to choose from."""
     names: dict[int, list[str]] = {}
     for entry in entries:
         names.setdefault(entry.costs.image_size, []).append(entry.name)
     most, *others = sorted(names, key=lambda side: -len(names[side]))
     sides = "".join([f"{most}", *(f" ({side} for {', '.join(names[side])})" for side in others)])
-    return NOTE.format(sides=sides)
+    has_choice = len(entries[0].costs.decoders) > 1
+    return (NOTE if has_choice else ONE_DECODER_NOTE).format(sides=sides)
 
 
-def _show(entries: Sequence[Entry]) -> None:
+def _baseline_note(entries: Sequence[BaselineEntry]) -> str:
+    """Say for which crop the figures are; it is the same for all."""
+    return BASELINE_NOTE.format(size=" x ".join(map(str, entries[0].costs.crop_size)))
+
+
+def _show(entries: Sequence[Entry | BaselineEntry]) -> None:
     console = plain_console()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in HEADINGS:
-        is_text = heading.startswith(("name", "encoder"))
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
-    for entry in entries:
-        table.add_row(*_cells(entry))
-    console.print(table)
-    console.print(f"\n{' '.join(_note(entries).split())}")
+    promptable, baselines = _part(entries)
+    for group in promptable:
+        console.print(_table(HEADINGS, map(_cells, group)))
+        console.print(f"\n{' '.join(_note(group).split())}\n")
+    if baselines:
+        console.print(_table(BASELINE_HEADINGS, map(_baseline_cells, baselines)))
+        console.print(f"\n{' '.join(_baseline_note(baselines).split())}\n")
     if published := [entry for entry in entries if entry.weights is not None]:
-        console.print("\npublic weights")
+        console.print("public weights")
         console.print(_weights_table(published))
+        console.print()
     common = [known.name for known in FORMATS if not known.networks]
-    console.print(f"\nEvery network reads: {', '.join(common)}.")
+    console.print(f"Every network reads: {', '.join(common)}.")
     for entry in entries:
         if own := [name for name in formats_of(entry.name) if name not in common]:
             console.print(f"{entry.name} reads, too: {', '.join(own)}.")
 
 
-def _weights_table(entries: Iterable[Entry]) -> Table:
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Lay out a table of two columns of text and others of numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < 2 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _weights_table(entries: Iterable[Entry | BaselineEntry]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for entry in entries:
         weights = entry.weights

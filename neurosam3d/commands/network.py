@@ -11,6 +11,7 @@ from torch import nn
 from neurosam3d.checkpoint_formats import read_checkpoint
 from neurosam3d.checkpoints import load_model
 from neurosam3d.inference import Predictor
+from neurosam3d.models import Sam3D
 from neurosam3d.recognise import identify, stored_values
 from neurosam3d.volume import Spacing
 
@@ -81,12 +82,17 @@ def load_network(
         image_size: Side of its window in voxels; by default that of its training.
 
     Raises:
-        ValueError: If the file does not load, or the device is unknown or not there.
+        ValueError: If the file does not load, its network does not take SAM-Med3D's prompts, or the
+            device is unknown or not there.
     """
     place = find_device(device)
     content = read_checkpoint(checkpoint)
     identity = identify(content, name)
     model = load_model(checkpoint, name, image_size=image_size).to(place)
+    if not isinstance(model, Sam3D):
+        raise ValueError(
+            f"the network must take prompts as SAM-Med3D does, got {identity.name} in {checkpoint}"
+        )
     family = _NEUROSAM3D if identity.options.get("mask_stride") == 1 else _SAM_MED3D
     feeding: Mapping[str, Any] = {**family, **identity.feeding}
     origin = "as in its training"

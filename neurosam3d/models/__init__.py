@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from neurosam3d.models.adapter3d import build_adapter3d
+from neurosam3d.models.baselines import BASELINES
 from neurosam3d.models.dinov2_3d import build_dinov2_sam3d
 from neurosam3d.models.hiera3d import build_hiera_sam3d
 from neurosam3d.models.sam3d import Sam3D, build_vit_sam3d
@@ -19,9 +21,13 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_h": partial(build_vit_sam3d, "vit_h"),
     "vit_hiera": partial(build_hiera_sam3d, "vit_hiera"),
     "dinov2": build_dinov2_sam3d,
+    "adapter3d_vit_b": partial(build_adapter3d, "adapter3d_vit_b"),
+    "adapter3d_vit_l": partial(build_adapter3d, "adapter3d_vit_l"),
+    "adapter3d_vit_h": partial(build_adapter3d, "adapter3d_vit_h"),
+    **BASELINES,
 }
 
-__all__ = ["MODELS", "Sam3D", "build_model", "list_models"]
+__all__ = ["BASELINES", "MODELS", "Sam3D", "build_model", "list_models", "list_overrides"]
 
 
 def list_models() -> list[str]:
@@ -34,25 +40,31 @@ def build_model(name: str, **overrides: Any) -> nn.Module:
 
     Args:
         name: One of `list_models`.
-        **overrides: Arguments of that network's builder; for the ViT family see
-            `neurosam3d.models.sam3d.build_vit_sam3d`.
+        **overrides: Arguments of that network's builder, for example
+            `neurosam3d.models.sam3d.build_vit_sam3d` or
+            `neurosam3d.models.baselines.nnformer.build_nnformer`.
 
     Raises:
         ValueError: If the name or an override is unknown (the message lists the known ones) or a
         value not allowed.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(list_models())}")
-    builder = MODELS[name]
-    known = [
-        parameter.name
-        for parameter in inspect.signature(builder).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    known = list_overrides(name)
     unknown = sorted(set(overrides) - set(known))
     if unknown:
         raise ValueError(
             f"unknown override {', '.join(map(repr, unknown))} for model {name!r}; "
             f"known: {', '.join(known)}"
         )
-    return builder(**overrides)
+    return MODELS[name](**overrides)
+
+
+def list_overrides(name: str) -> list[str]:
+    """List the overrides that `build_model` accepts for a network.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(list_models())}")
+    parameters = inspect.signature(MODELS[name]).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

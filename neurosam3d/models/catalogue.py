@@ -9,6 +9,8 @@ from importlib import resources
 from typing import Any
 
 from neurosam3d.models import list_models
+from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
+from neurosam3d.models.baselines.inputs import Sides
 from neurosam3d.models.dinov2_config import SIZES as DINOV2_SIZES
 from neurosam3d.models.hiera3d import HIERA3D_CONFIGS
 from neurosam3d.models.vit3d import VIT3D_CONFIGS
@@ -58,7 +60,8 @@ class Costs:
         parameters: Parameters in all, with SAM-Med3D's decoder.
         encoder_parameters: Those of the image encoder.
         encoder_gflops: Operations of the encoder, in units of 10^9.
-        decoders: The rest by mask stride: 4 for SAM-Med3D's decoder, 1 for NeuroSAM3D's.
+        decoders: The rest by mask stride: 4 for SAM-Med3D's decoder, 1 for NeuroSAM3D's. Of
+            3DSAM-adapter, whose only decoder works at the image's resolution, it is at 1.
     """
 
     image_size: int
@@ -69,8 +72,28 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class CropCosts:
+    """What a network without prompts costs for one crop.
+
+    Attributes:
+        crop_size: Sides of the crop in voxels.
+        parameters: Parameters in all.
+        gflops: Operations of a forward pass, in units of 10^9.
+        forward_mib: Most memory of a forward pass at a time, beside weights and image.
+        step_mib: What a training step keeps for its backward pass, beside weights, optimizer and
+            loss.
+    """
+
+    crop_size: Sides
+    parameters: int
+    gflops: float
+    forward_mib: float
+    step_mib: float
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A network of the catalogue.
+    """A promptable network of the catalogue.
 
     Attributes:
         name: As `build_model` knows it.
@@ -85,7 +108,54 @@ class Entry:
     weights: PublicWeights | None = None
 
 
+@dataclass(frozen=True)
+class BaselineEntry:
+    """A network without prompts of the catalogue.
+
+    Attributes:
+        name: As `build_model` knows it.
+        title: What its authors call it.
+        paper: Where they describe it: a number of arXiv, or else a title.
+        costs: What it costs.
+        weights: Public weights that fit, if any.
+    """
+
+    name: str
+    title: str
+    paper: str
+    costs: CropCosts
+    weights: PublicWeights | None = None
+
+
+PAPERS = {
+    "swin_unetr": ("Swin UNETR", "2201.01266"),
+    "unetr": ("UNETR", "2103.10504"),
+    "3d_uxnet": ("3D UX-Net", "2209.15076"),
+    "nnformer": ("nnFormer", "2109.03201"),
+    "unetr++": ("UNETR++", "2212.04497"),
+    "transbts": ("TransBTS", "2103.04430"),
+    "nnunet_resenc": ("nnU-Net, residual encoder", "2404.09556"),
+    "nnunet_plain": ("nnU-Net", "1904.08128"),
+    "mednext_s": ("MedNeXt-S", "2303.09975"),
+    "mednext_b": ("MedNeXt-B", "2303.09975"),
+    "mednext_m": ("MedNeXt-M", "2303.09975"),
+    "mednext_l": ("MedNeXt-L", "2303.09975"),
+    "segresnet": ("SegResNet", "1810.11654"),
+    "segresnet_ds": ("SegResNet of Auto3DSeg", "1810.11654"),
+    "swin_unetr_v2": ("Swin UNETR-V2", "MICCAI 2023"),
+}
+SAM = "https://github.com/facebookresearch/segment-anything"
 PUBLIC_WEIGHTS = {
+    **{
+        f"adapter3d_vit_{size}": PublicWeights(
+            f"SAM ViT-{size.upper()}",
+            url=SAM,
+            licence="Apache-2.0",
+            part="image encoder",
+            remark="all but the adapters and necks, which are to be trained",
+        )
+        for size in "blh"
+    },
     "vit_b_ori": PublicWeights(
         "SAM-Med3D-turbo",
         url="https://huggingface.co/blueyo0/SAM-Med3D",
@@ -99,17 +169,30 @@ PUBLIC_WEIGHTS = {
         part="image encoder",
         remark="terms to accept, no commercial use",
     ),
+    "swin_unetr": PublicWeights(
+        "model_swinvit.pt",
+        url="https://monai.io/research/swin-unetr",
+        licence="licence not stated",
+        part="Swin encoder",
+        remark="in_channels 1, feature_size 48",
+    ),
 }
 
 
-def catalogue() -> list[Entry]:
+def catalogue() -> list[Entry | BaselineEntry]:
     """Return every network of `list_models`, in its order."""
     file = resources.files("neurosam3d.models") / "costs.json"
     counted = json.loads(file.read_text(encoding="utf-8"))
-    return [
-        Entry(name, _describe(name), _read_costs(counted[name]), PUBLIC_WEIGHTS.get(name))
-        for name in list_models()
-    ]
+    return [_read_entry(name, counted[name]) for name in list_models()]
+
+
+def _read_entry(name: str, counted: dict[str, Any]) -> Entry | BaselineEntry:
+    weights = PUBLIC_WEIGHTS.get(name)
+    if name not in PAPERS:
+        return Entry(name, _describe(name), _read_costs(counted), weights)
+    title, paper = PAPERS[name]
+    costs = CropCosts(**{**counted, "crop_size": tuple(counted["crop_size"])})
+    return BaselineEntry(name, title, paper, costs, weights)
 
 
 def _read_costs(counted: dict[str, Any]) -> Costs:
@@ -119,6 +202,9 @@ def _read_costs(counted: dict[str, Any]) -> Costs:
 
 def _describe(name: str) -> str:
     """Name an encoder's kind, its width and the number of its blocks."""
+    if name in ADAPTER3D_CONFIGS:
+        adapted = ADAPTER3D_CONFIGS[name]
+        return f"ViT {adapted.dim} x {adapted.depth}"
     if name in HIERA3D_CONFIGS:
         hiera = HIERA3D_CONFIGS[name]
         return f"Hiera {hiera.dims[0]}-{hiera.dims[-1]} x {sum(hiera.depths)}"

@@ -99,11 +99,11 @@ def check_image_size(image_size: int, step: int) -> None:
         raise ValueError(f"image_size must be a positive multiple of {step}, got {image_size}")
 
 
-def run_block(block: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
+def run_block(block: nn.Module, *inputs: Tensor | None, recompute: bool) -> Tensor:
     """Run a block; with ``recompute``, its activations are made again in the backward pass."""
     if recompute and torch.is_grad_enabled():
-        return checkpoint(block, x, use_reentrant=False)
-    return block(x)
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 class PatchEmbed3d(nn.Module):
@@ -180,16 +180,28 @@ def upsample_trilinear(x: Tensor, size: tuple[int, int, int]) -> Tensor:
     for axis, out_side in zip((2, 3, 4), size, strict=True):
         in_side = x.shape[axis]
         if in_side != out_side:
-            weights = _linear_weights(in_side, out_side, x.device, x.dtype)  # (out, in)
+            weights = interpolation_matrix(in_side, out_side, like=x)  # (out, in)
             x = (x.movedim(axis, -1) @ weights.T).movedim(-1, axis)
     return x
 
 
-def _linear_weights(
-    in_side: int, out_side: int, device: torch.device, dtype: torch.dtype
+def interpolation_matrix(
+    in_side: int, out_side: int, *, like: Tensor, align_corners: bool = False
 ) -> Tensor:
-    """Return the (out_side, in_side) matrix that interpolates linearly at cell centres."""
-    position = (torch.arange(out_side, device=device) + 0.5) * (in_side / out_side) - 0.5
-    position = position.clamp(0, in_side - 1)
-    distance = (position[:, None] - torch.arange(in_side, device=device)[None, :]).abs()
-    return (1 - distance).clamp_min(0).to(dtype)
+    """Return the (out_side, in_side) matrix that interpolates linearly along one axis.
+
+    Args:
+        in_side: Voxels along the axis before.
+        out_side: Voxels along it after.
+        like: A tensor of the matrix's device and type.
+        align_corners: Lay the centres of the outermost voxels on one another instead of their
+            faces, as ``F.interpolate`` calls it.
+    """
+    exact = torch.promote_types(like.dtype, torch.float32)
+    index = torch.arange(out_side, dtype=exact, device=like.device)
+    if align_corners:
+        position = index * ((in_side - 1) / max(out_side - 1, 1))
+    else:
+        position = ((index + 0.5) * (in_side / out_side) - 0.5).clamp(0, in_side - 1)
+    distance = (position[:, None] - torch.arange(in_side, device=like.device)).abs()
+    return (1 - distance).clamp_min(0).to(like.dtype)

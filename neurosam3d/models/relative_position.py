@@ -59,29 +59,43 @@ def decomposed_terms(q: Tensor, tables: Tables, window: int) -> BiasTerms:
         tables: rel_pos_d, rel_pos_h, rel_pos_w, each (2T-1, x).
         window: T.
     """
-    d, h, w = q.shape[2:5]
-    r_d, r_h, r_w = (
-        relative_table(table, side, window)[:, :side].to(q.dtype)
-        for table, side in zip(tables, (d, h, w), strict=True)
-    )
-    query = torch.cat(
-        [
-            torch.einsum("mnijlx,iax->mnijla", q, r_d),
-            torch.einsum("mnijlx,jbx->mnijlb", q, r_h),
-            torch.einsum("mnijlx,lcx->mnijlc", q, r_w),
-        ],
-        dim=-1,
-    )  # (B, N, d, h, w, d+h+w)
-    a, b, c = (torch.eye(side, dtype=q.dtype, device=q.device) for side in (d, h, w))
+    sides = q.shape[2:5]
+    entries = [  # those that keys need, falling, and one of zeros that makes rows even
+        F.pad(table[window - side : window + side - 1].flip(0), (0, 0, 0, 1))  # (2 side, x)
+        for table, side in zip(tables, sides, strict=True)
+    ]
+    scores = q @ torch.cat(entries).T.to(q.dtype)  # (B, N, d, h, w, 2 (d+h+w))
+    parts = scores.split([len(table) for table in entries], dim=-1)  # (B, N, d, h, w, 2 side)
+    query = torch.cat([_skew(part, axis) for axis, part in enumerate(parts, 2)], dim=-1)
+    # (B, N, d, h, w, d+h+w)
+    a, b, c = (torch.eye(side, dtype=q.dtype, device=q.device) for side in sides)
     key = torch.cat(
         [
-            a[:, None, None].expand(d, h, w, d),
-            b[None, :, None].expand(d, h, w, h),
-            c[None, None, :].expand(d, h, w, w),
+            a[:, None, None].expand(*sides, -1),
+            b[None, :, None].expand(*sides, -1),
+            c[None, None, :].expand(*sides, -1),
         ],
         dim=-1,
-    )
-    return BiasTerms(query.flatten(2, 4), key.reshape(d * h * w, -1), None)
+    )  # (d, h, w, d+h+w)
+    return BiasTerms(query.flatten(2, 4), key.flatten(0, 2), None)
+
+
+def _skew(scores: Tensor, axis: int) -> Tensor:
+    """Pick the scores of the keys' positions along an axis of side s.
+
+    Query i needs the entries s - 1 - i ... 2s - 2 - i. Rows laid end to end and cut one entry
+    shorter begin one entry earlier from row to row.
+
+    Args:
+        scores: (B, N, d, h, w, 2s).
+        axis: The axis.
+
+    Returns:
+        (B, N, d, h, w, s).
+    """
+    side = scores.shape[axis]
+    rows = scores.movedim(axis, 4).flatten(4)[..., side - 1 : -1]  # (B, N, ., ., s * (2s - 1))
+    return rows.unflatten(4, (side, -1))[..., :side].movedim(4, axis)
 
 
 def published_terms(q: Tensor, pad_q: Tensor, tables: Tables, window: int) -> BiasTerms:
@@ -163,6 +177,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor, terms: BiasTerms, *, fused: bool) ->
     if terms.shared is not None:
         logits = (logits.unflatten(2, (-1, rows)) + terms.shared[:, :, :, None]).flatten(2, 3)
     return logits.softmax(-1).to(v.dtype) @ v
+
+
+def attend_by_channels(q: Tensor, k: Tensor, v: Tensor, *, query: Tensor, key: Tensor) -> Tensor:
+    """Attend with the logits q.k + query.key by a fused kernel that returns all gradients.
+
+    What is added to q.k stands in channels of its own, so that no (Q, K) matrix is ever kept, with
+    gradients or without. Fused kernels want values as wide as keys.
+
+    Args:
+        q: Scaled queries (B, N, Q, x).
+        k: Keys (B, N, K, x).
+        v: Values (B, N, K, x).
+        query: Extra query channels (B, N, Q, e).
+        key: Extra key channels, broadcastable to (B, N, K, e).
+
+    Returns:
+        (B, N, Q, x).
+    """
+    q = torch.cat([q, query], dim=-1)  # (B, N, Q, x+e)
+    k = torch.cat([k, key.expand(*k.shape[:2], -1, -1)], dim=-1)  # (B, N, K, x+e)
+    padded = F.pad(v, (0, query.shape[-1]))  # (B, N, K, x+e)
+    out = F.scaled_dot_product_attention(q, k, padded, scale=1.0)
+    return out[..., : v.shape[-1]]
 
 
 def attention_scale(head_dim: int) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neurosam3d.evaluation.metrics import batch_dice
 from neurosam3d.evaluation.scene import Round
-from neurosam3d.models import Sam3D, build_model
+from neurosam3d.models import BASELINES, Sam3D, build_model
 from neurosam3d.models.lora import LoraConfig
 from neurosam3d.training.finetune import Finetuning, limit_learning, read_start
 from neurosam3d.training.interaction import Answer, Interaction
@@ -189,6 +189,8 @@ class NeuroSamModel(pl.LightningModule):
         )
         if bbox_first and box_prompts is False:
             raise ValueError("bbox_first needs box_prompts=True, got box_prompts=False")
+        if model_type in BASELINES:
+            raise ValueError(f"model_type must take prompts, got {model_type!r}, which takes none")
         overrides: dict[str, Any] = {} if model_cfg is None else {"model_cfg": model_cfg}
         self.model: Sam3D = build_model(  # type: ignore[assignment]
             model_type,

@@ -249,7 +249,7 @@ def test_nothing_is_overwritten_without_force(
         (["last.ckpt", "out.pt", "--lora"], "got the format bare; --merge makes a plain network"),
         (["sam_med3d.pth", "out.pth", "--lora"], "--lora needs a file with LoRA, got "),
         (["sam_med3d.pth", "out.pth", "--merge"], "--merge needs a file with LoRA, got "),
-        (["sam_med3d.pth", "out.ckpt"], "must be one of .pth, .pt, .safetensors, got 'out.ckpt'"),
+        (["sam_med3d.pth", "out.ckpt"], "one of .pth, .pt, .safetensors, .tar, got 'out.ckpt'"),
         (["sam_med3d.pth", "out.pt", "--licence", "MIT"], "has no place for a licence"),
         (["sam_med3d.pth", ".", "--format", "bare"], "OUT must be a file, got the folder"),
         (["none.pth", "out.pt"], "there is no checkpoint "),

@@ -9,8 +9,8 @@ import pytest
 
 import neurosam3d.__main__ as program
 from neurosam3d.commands.models import markdown_table
-from neurosam3d.models import list_models
-from neurosam3d.models.catalogue import catalogue
+from neurosam3d.models import BASELINES, list_models
+from neurosam3d.models.catalogue import PAPERS, BaselineEntry, catalogue
 
 README = Path(__file__).parent.parent.parent / "README.md"
 
@@ -34,11 +34,31 @@ def test_readme_has_the_table_that_the_command_prints(capsys: pytest.CaptureFixt
 
 
 def test_every_row_of_the_markdown_has_every_column() -> None:
-    table, _, note = markdown_table(catalogue()).partition("\n\n")
-    rows = [line.strip("|").split("|") for line in table.splitlines()]
-    assert {len(row) for row in rows} == {8}
-    assert [row[0].strip(" `") for row in rows[2:]] == list_models()
-    assert "image of side 128 (112 for dinov2)" in note
+    pieces = markdown_table(catalogue()).split("\n\n")
+    tables, notes = pieces[::2], pieces[1::2]
+    names = []
+    for table, num_columns in zip(tables, (8, 8, 7), strict=True):
+        rows = [line.strip("|").split("|") for line in table.splitlines()]
+        assert {len(row) for row in rows} == {num_columns}
+        names += [row[0].strip(" `") for row in rows[2:]]
+    assert names == list_models()
+    for note, part in zip(
+        notes,
+        (
+            "image of side 128 (112 for dinov2)",
+            "crop of side 128.",
+            "crop of 64 x 160 x 160 voxels",
+        ),
+        strict=True,
+    ):
+        assert part in note
+
+
+def test_every_baseline_has_a_title_and_a_paper() -> None:
+    assert list(PAPERS) == list(BASELINES)
+    text = markdown_table(catalogue())
+    assert "| `unetr++` | [UNETR++](https://arxiv.org/abs/2212.04497) | 56 | 148 |" in text
+    assert "| `swin_unetr_v2` | Swin UNETR-V2, MICCAI 2023 |" in text
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -50,13 +70,19 @@ def test_the_table_fits_and_nothing_is_cut(
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines()) <= width
     for entry in catalogue():
-        costs, coarse = entry.costs, entry.costs.decoders[4]
+        if isinstance(entry, BaselineEntry):
+            start = rf"^{re.escape(entry.name)} +{re.escape(entry.title)} "
+            figures = f"{entry.costs.gflops:.0f} +{entry.costs.forward_mib:.0f} "
+            assert re.search(f"{start}.* {figures}", text, re.MULTILINE), entry.name
+            continue
+        costs, first = entry.costs, next(iter(entry.costs.decoders.values()))
         start = rf"^{re.escape(entry.name)} +{re.escape(entry.encoder)} "
-        figures = f"{costs.encoder_gflops:.0f} +{coarse.click_gflops:.1f}/"
+        figures = f"{costs.encoder_gflops:.0f} +{first.click_gflops:.1f}[/ ]"
         assert re.search(f"{start}.*{figures}", text, re.MULTILINE), entry.name
     for part in ("huggingface.co/AICONSlab/3DINO-ViT", "CC BY-NC-ND 4.0", "Apache-2.0"):
         assert part in text
     assert "dinov2 reads, too: 3DINO teacher." in text
+    assert "swin_unetr reads, too: baseline checkpoint, Swin encoder." in text
     assert "…" not in text
 
 
@@ -70,7 +96,17 @@ def test_chosen_networks_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3DINO teacher" not in facts[0]["formats"]
     assert facts[1]["weights"]["licence"] == "CC BY-NC-ND 4.0"
     assert main(["vit_b", "--markdown"]) == 0
-    assert "vit_l" not in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "`vit_l`" not in text
+    assert "without prompts" not in text
+    assert main(["unetr", "--markdown"]) == 0
+    text = capsys.readouterr().out
+    assert "`unetr`" in text
+    assert "click" not in text
+    assert main(["nnformer", "--json"]) == 0
+    (fact,) = json.loads(capsys.readouterr().out)
+    assert fact["costs"]["crop_size"] == [64, 160, 160]
+    assert (fact["title"], fact["paper"]) == ("nnFormer", "2109.03201")
 
 
 def test_an_unknown_name_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from neurosam3d.commands.network import find_device, load_network
-from tests.published import lightning_content, sam_med3d_content, save, small_network
+from neurosam3d.models import build_model
+from tests.published import (
+    baseline_content,
+    lightning_content,
+    sam_med3d_content,
+    save,
+    small_network,
+)
 
 
 def test_it_is_fed_as_in_its_training(tmp_path: Path) -> None:
@@ -51,6 +58,12 @@ def test_a_larger_window_resizes_the_tables(tmp_path: Path) -> None:
     path = save(lightning_content(small_network()), tmp_path / "last.ckpt")
     network = load_network(path, image_size=48)
     assert tuple(network.predictor(max_windows=1).network.roi_size) == (48, 48, 48)
+
+
+def test_a_network_without_prompts_is_refused(tmp_path: Path) -> None:
+    path = save(baseline_content(build_model("segresnet")), tmp_path / "baseline.pth")
+    with pytest.raises(ValueError, match=r"must take prompts as SAM-Med3D does, got segresnet in"):
+        load_network(path)
 
 
 def test_devices_that_are_not_there_are_told() -> None:

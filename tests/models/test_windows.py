@@ -14,6 +14,21 @@ def test_window_regions_cover_each_token_once():
     assert torch.equal(covered, torch.ones_like(covered))
 
 
+def test_shifted_windows_begin_and_end_with_parts():
+    covered = torch.zeros(7, 6, 5, dtype=torch.long)
+    sides = set()
+    for region, counts in window_regions((7, 6, 5), 4, shift=1):
+        part = covered[region]
+        sides |= {tuple(s // n for s, n in zip(part.shape, counts, strict=True))}
+        covered[region] += 1
+    assert torch.equal(covered, torch.ones_like(covered))
+    assert sides == {(d, h, w) for d in (1, 4, 2) for h in (1, 4) for w in (1, 4)}
+    (first, _), *_, (last, counts) = window_regions((2, 9, 2), 4, shift=1)
+    assert first == (slice(0, 1), slice(0, 1), slice(0, 1))
+    assert last == (slice(1, 2), slice(1, 9), slice(1, 2))
+    assert counts == (1, 2, 1)
+
+
 def test_split_windows_keeps_positions():
     x = torch.arange(4 * 6 * 2).reshape(1, 4, 6, 2, 1)
     windows = split_windows(x, (2, 3, 1))
