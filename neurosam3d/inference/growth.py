@@ -195,7 +195,7 @@ class Growth:
         low, high = foreground_box(guide, grid)
         reach = np.divide(guide.spacing, grid.spacing)  # what is foreground ends between voxels
         box = box_window(np.floor(low - reach), np.ceil(high + reach)).inside(grid.shape)
-        if min(box.shape) == 0:  # the guide's foreground lies in the padding around the scan
+        if min(box.shape) == 0:  # the guide's foreground lies outside the scan
             return
         part = grid.window(box.start, box.shape)
         self.mosaic.underlay(box, restore(guide, part, fill=OUTSIDE_LOGIT).data[0])

@@ -212,7 +212,7 @@ class Session:
         """Return what tells where the object lies: a window of a coarser spacing, else its mask."""
         for window, answer in answers.items():
             if window.level > 0:
-                return Volume(answer.logits[0], self._scan.window_grid(window).affine)
+                return lay_out({window: answer.logits[0, 0]}, self._scan.grid(window.level)).volume
         return prompts.mask
 
     def _open_windows(
