@@ -64,8 +64,8 @@ def find_warnings(scan: SegmentedScan, *, max_windows: int) -> Iterator[str]:
             yield f"{one.name} has no voxel in the label map: others claim all of it"
         if not one.is_quiet:
             yield (
-                f"{one.name} goes on where the network confirmed nothing; a further point there, or "
-                f"more than --max_windows {max_windows}, may settle it"
+                f"{one.name} goes on where the network confirmed nothing; a further point there "
+                f"or more than --max_windows {max_windows} may settle it"
             )
 
 
