@@ -32,7 +32,7 @@ from neurosam3d.volume import Grid, Volume, restore
 
 OVERLAP = 0.5  # of a window's side, shared with the next one
 REFINED_OVERLAP = 0.25  # the same where a coarser window tells what lies beyond
-AGREEMENT = 0.8  # Dice with what is known, from which on a window is believed
+AGREEMENT = 0.9  # Dice with what is known, from which on a window is believed
 REFINED_AGREEMENT = 0.5  # the same with a coarser window, which shows less
 
 Ask = Callable[[Window, Tensor], Tensor]
