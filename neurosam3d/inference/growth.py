@@ -31,9 +31,9 @@ from neurosam3d.prompts import boxes_from_masks
 from neurosam3d.volume import Grid, Volume, restore
 
 OVERLAP = 0.5  # of a window's side, shared with the next one
-REFINED_OVERLAP = 0.25  # the same where a coarser window tells what lies beyond
+REFINED_OVERLAP = 0.25  # the same where a mask or a coarser window tells what lies beyond
 AGREEMENT = 0.9  # Dice with what is known, from which on a window is believed
-REFINED_AGREEMENT = 0.5  # the same with a coarser window, which shows less
+ROUGH_AGREEMENT = 0.5  # the same with a mask that the user gave, which may be rough
 
 Ask = Callable[[Window, Tensor], Tensor]
 """Returns the logits (D, H, W) of a window for the prompts in it and carried logits (D, H, W)."""
@@ -76,14 +76,14 @@ class Growth:
     def run(self) -> None:
         """Decode windows until foreground reaches no open face or the budget is spent."""
         if self._guide is not None:
-            self._refine(self._guide)
+            self._refine(self._guide, ROUGH_AGREEMENT)
         while self._budget > 0 and (beyond := self._windows_beyond()):
             if self._may_look_afar and any(map(self._is_far, beyond)):
                 self._may_look_afar = False
                 self._guide = self._look_from_afar()
                 if self._guide is not None:
                     self.mosaic = lay_out(self._first, self._scan.grid())
-                    self._refine(self._guide)
+                    self._refine(self._guide, AGREEMENT)
             else:
                 self._follow(max(beyond, key=beyond.__getitem__))
         if self._guide is not None and self.has_gaps:
@@ -141,7 +141,7 @@ class Growth:
             window = centred_window(centre, self._shape, scan_shape=grid.shape, level=level)
             part = self._scan.window_grid(window)
             logits = self._decode(window, restore(guide or known, part).data[0])
-            if agreement(logits, restore(known, part).data[0]) < REFINED_AGREEMENT:
+            if agreement(logits, restore(known, part).data[0]) < AGREEMENT:
                 self.afar = None
                 return None
             afar = Mosaic(grid)
@@ -151,15 +151,20 @@ class Growth:
                 break
         return guide
 
-    def _refine(self, guide: Volume) -> None:
-        """Decode the windows over a guide's foreground, those with most of it first."""
+    def _refine(self, guide: Volume, enough: float) -> None:
+        """Decode the windows over a guide's foreground, those with most of it first.
+
+        Args:
+            guide: What is known from elsewhere.
+            enough: Dice with it, from which on a window is believed.
+        """
         for window, _ in self._windows_over(guide).most_common():
             if self._budget <= 0:
                 self.has_gaps = True
                 return
             carried = carried_logits(window, self._scan, self.mosaic, guide)
             logits = self._decode(window, carried)
-            if agreement(logits, carried) >= REFINED_AGREEMENT:
+            if agreement(logits, carried) >= enough:
                 self.mosaic.add(window, logits)
             else:
                 self.has_gaps = True
