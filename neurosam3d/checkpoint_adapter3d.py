@@ -50,7 +50,8 @@ def published_content(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         weights: Under the network's names.
 
     Raises:
-        ValueError: If they are not those of a network of 3DSAM-adapter.
+        ValueError: If they are not those of a network of 3DSAM-adapter, or of one with labelled
+            clicks, which the published programs do not know.
     """
     encoder, prompts, decoder = (
         {name.removeprefix(part): w for name, w in weights.items() if name.startswith(part)}
@@ -60,6 +61,11 @@ def published_content(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         raise ValueError(
             "the format adapter3d holds networks of 3DSAM-adapter, got weights without "
             "image_encoder.slice_embed.weight or mask_decoder.cls.0.weight"
+        )
+    if "label_embedding" in prompts:
+        raise ValueError(
+            "the format adapter3d holds networks whose clicks have no labels, "
+            "got prompt_encoder.label_embedding"
         )
     window = Adapter3DConfig.window
     num_windows = encoder["depth_embed"].shape[1] // window

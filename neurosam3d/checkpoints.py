@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from neurosam3d.checkpoint_formats import (
     without_chunk,
 )
 from neurosam3d.checkpoint_lora import fit_lora
-from neurosam3d.models import BASELINES, build_model
+from neurosam3d.models import BASELINES, build_model, list_overrides
 from neurosam3d.models.lora import LoraConfig, remove_lora, unmerge_lora
 from neurosam3d.recognise import Identity, identify, require_name
 
@@ -107,7 +108,7 @@ def load_model(
     checkpoint = read_checkpoint(Path(path))
     identity = identify(checkpoint, name)
     known_name = require_name(identity, checkpoint)
-    size = {} if image_size is None else {"image_size": image_size}
+    size = {} if image_size is None else _size_option(known_name, image_size)
     model = build_model(known_name, **{**identity.options, **size})
     report = _fill(model, checkpoint, identity.lora)
     if report.mismatched and known_name in BASELINES:
@@ -121,6 +122,13 @@ def load_model(
         part = checkpoint.format.part
         logger.warning("%s fills only %s of %s; the rest is random", path, part, known_name)
     return model.eval()
+
+
+def _size_option(name: str, side: int) -> dict[str, Any]:
+    """Return the argument of `build_model` for images of a side, as the network calls it."""
+    if name in BASELINES:
+        return {"crop_size": (side,) * 3}
+    return {"crop_size" if "crop_size" in list_overrides(name) else "image_size": side}
 
 
 def outline_network(checkpoint: Checkpoint, identity: Identity) -> nn.Module:

@@ -20,6 +20,10 @@ NETWORK = (
     "mask_stride",
     "box_prompts",
     "published_quirks",
+    "crop_size",
+    "classes",
+    "prompt_free",
+    "labelled_clicks",
     "intensity",
     "spacing",
 )
@@ -70,10 +74,10 @@ def check_same_network(path: Path, hyper_parameters: Mapping[str, Any]) -> None:
             f"model.checkpoint; got '{path}'"
         ) from error
     for name in NETWORK:
-        if name in saved and saved[name] != hyper_parameters[name]:
+        if name in saved and saved[name] != hyper_parameters.get(name):
             raise ValueError(
                 f"a run must match its checkpoint {path}, made with {name} {saved[name]}, "
-                f"got {hyper_parameters[name]}"
+                f"got {hyper_parameters.get(name)}"
             )
 
 

@@ -12,12 +12,13 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jsonargparse
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -27,20 +28,51 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from neurosam3d.checks import check_same_network, check_set_names, go_offline_without_account
-from neurosam3d.commands.trained_network import make_predictor, plan_prompted
+from neurosam3d.commands.trained_network import (
+    make_predictor,
+    make_segmenter,
+    plan_prompted,
+    plan_unprompted,
+)
 from neurosam3d.data.datamodule import NeuroSamDataModule
+from neurosam3d.data.patch_datamodule import PatchDataModule
+from neurosam3d.data.prepared_datamodule import PreparedDataModule
 from neurosam3d.files import replacing
 from neurosam3d.inference.scan_files import Origin
 from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.recipes import VERBS, arrange, read_task
+from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.promptable import NeuroSamModel
+from neurosam3d.training.supervised import SupervisedModel
 
 logger = logging.getLogger(__name__)
 
-TASKS: dict[str, tuple[type[LightningModule], type[LightningDataModule]]] = {
-    "promptable": (NeuroSamModel, NeuroSamDataModule),
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Args:
+        module: The class behind `model`.
+        data: The class behind `data`.
+        linked: Arguments of both, taken from `data`: the network must know how it was fed.
+    """
+
+    module: type[NetworkRun]
+    data: type[PreparedDataModule]
+    linked: tuple[str, ...]
+
+
+TASKS = {
+    "promptable": Task(
+        NeuroSamModel, NeuroSamDataModule, ("img_size", "intensity", "spacing", "seed")
+    ),
+    "supervised": Task(
+        SupervisedModel,
+        PatchDataModule,
+        ("crop_size", "classes", "intensity", "spacing", "seed"),
+    ),
 }
-LINKED = ("img_size", "intensity", "spacing", "seed")  # the network must know how it was fed
 
 CKPT_PATH_HELP = (
     "A checkpoint that fit wrote: fit goes on from its step, the other verbs take its weights. "
@@ -88,19 +120,19 @@ class NeuroSamCLI(LightningCLI):
         self, task: str, *, args: list[str], possible_datasets: Iterable[str] | None = None
     ) -> None:
         self.possible_datasets = None if possible_datasets is None else sorted(possible_datasets)
-        model_class, datamodule_class = TASKS[task]
+        self.task = TASKS[task]
         # Mistakes shall reach `main` as exceptions: argparse's own exit prints the whole usage.
         verbs = {verb: {"exit_on_error": False} for verb in VERBS}
         super().__init__(
-            model_class,
-            datamodule_class,
+            self.task.module,
+            self.task.data,
             save_config_callback=KeepConfigs,
             save_config_kwargs={"save_to_log_dir": False},
             # The DataModule's sampler already shares the samples out among the processes.
             trainer_defaults={"use_distributed_sampler": False},
             seed_everything_default=2024,
             parser_kwargs={
-                "description": "Train, validate, test and predict with promptable 3-D networks.",
+                "description": "Train, validate, test and predict with 3-D networks.",
                 "parser_mode": "omegaconf+",
                 "exit_on_error": False,
                 **verbs,
@@ -132,7 +164,7 @@ class NeuroSamCLI(LightningCLI):
             action="store_true",
             help="Show the full traceback of a mistake (as NEUROSAM3D_DEBUG=1 does).",
         )
-        for name in LINKED:
+        for name in self.task.linked:
             parser.link_arguments(f"data.{name}", f"model.{name}")
 
     def _prepare_subcommand_parser(
@@ -188,18 +220,23 @@ class NeuroSamCLI(LightningCLI):
         self._hand_in_inference(arguments.ckpt_path)
 
     def _hand_in_inference(self, ckpt_path: str | None) -> None:
-        """Give the module what clicks on whole scans, and what segments by prompts from a file."""
+        """Give the module what segments whole scans, and those of a folder that predict is for."""
         model, data = self.model, self.datamodule
-        model.make_predictor = make_predictor
+        model.make_predictor, model.make_segmenter = make_predictor, make_segmenter
         if self.subcommand == "predict" and data.predict_images is not None:
             known = {name: model.hparams[name] for name in ("spacing", "intensity")}
             checkpoint = str(ckpt_path or model.hparams["checkpoint"])
-            scans = plan_prompted(
-                Path(data.predict_images),
-                Path(data.predict_prompts),
-                model.run_dir / "predict",
-                origin=Origin(model.hparams["model_type"], {"checkpoint": checkpoint, **known}),
-            )
+            origin = Origin(model.hparams["model_type"], {"checkpoint": checkpoint, **known})
+            images, output = Path(data.predict_images), model.run_dir / "predict"
+            if not model.takes_prompts:
+                scans = plan_unprompted(images, output, origin=origin)
+            elif (prompts := getattr(data, "predict_prompts", None)) is not None:
+                scans = plan_prompted(images, Path(prompts), output, origin=origin)
+            else:
+                raise ValueError(
+                    f"data.predict_images needs a network without prompts, got {origin.network}; "
+                    "neurosam3d segment takes prompts"
+                )
             data.predict_names = list(scans.jobs)
             model.segment_scan = scans.segment
 

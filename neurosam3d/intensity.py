@@ -1,5 +1,10 @@
 """Named ways to bring intensities into a network's range, one code for training and inference.
 
+An intensity is the name of a preset or an expression, for numbers that no preset has:
+
+    clip LOW HIGH                   limits the values, then maps LOW and HIGH to 0 and 1
+    clip LOW HIGH mean M std S      limits the values, then subtracts M and divides by S
+
 A preset has two stages. The volume stage sees the whole scan once, so its result can be cached;
 the crop stage sees only what the network sees. Voxels outside the scan get the preset's padding
 value between the two.
@@ -11,8 +16,10 @@ value between the two.
 Shapes: images are (C, D, H, W), one scan each, never a batch.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,6 +40,11 @@ class IntensityPreset:
     crop_stage: Callable[[Tensor], Tensor]
     padding: float
 
+    @property
+    def keeps_raw(self) -> bool:
+        """Whether the crop stage sees the scan's own intensities, such as Hounsfield units."""
+        return self.volume_stage is _keep
+
 
 def prepare_volume(image: Tensor, preset: str) -> Tensor:
     """Apply the volume stage of a preset to a whole scan (C, D, H, W); the result is float32.
@@ -40,7 +52,7 @@ def prepare_volume(image: Tensor, preset: str) -> Tensor:
     Raises:
         ValueError: If the preset is unknown.
     """
-    return _preset(preset).volume_stage(image.float())
+    return get_preset(preset).volume_stage(image.float())
 
 
 def normalize_crop(image: Tensor, preset: str) -> Tensor:
@@ -49,7 +61,7 @@ def normalize_crop(image: Tensor, preset: str) -> Tensor:
     Raises:
         ValueError: If the preset is unknown.
     """
-    return _preset(preset).crop_stage(image.float())
+    return get_preset(preset).crop_stage(image.float())
 
 
 def padding_value(preset: str) -> float:
@@ -58,19 +70,67 @@ def padding_value(preset: str) -> float:
     Raises:
         ValueError: If the preset is unknown.
     """
-    return _preset(preset).padding
+    return get_preset(preset).padding
 
 
-def _preset(name: str) -> IntensityPreset:
-    if name not in INTENSITY_PRESETS:
-        known = ", ".join(INTENSITY_PRESETS)
+def get_preset(name: str) -> IntensityPreset:
+    """Return the preset of a name or an expression.
+
+    Raises:
+        ValueError: If there is none of that name and it is no expression, or its numbers are unfit.
+    """
+    preset = INTENSITY_PRESETS.get(name) or _parse(name)
+    if preset is None:
+        known = ", ".join([*INTENSITY_PRESETS, *_FORMS])
         raise ValueError(f"unknown intensity preset {name!r}; known: {known}")
-    return INTENSITY_PRESETS[name]
+    return preset
+
+
+def _parse(expression: str) -> IntensityPreset | None:
+    """Return the preset that an expression describes; None if it is none."""
+    match expression.split():
+        case ["clip", low, high]:
+            words = [low, high]
+        case ["clip", low, high, "mean", mean, "std", std]:
+            words = [low, high, mean, std]
+        case _:
+            return None
+    try:
+        return _clip(*map(float, words))
+    except ValueError as error:
+        raise ValueError(f"{error}, got {expression!r}") from None
+
+
+def _clip(
+    low: float, high: float, mean: float | None = None, std: float | None = None
+) -> IntensityPreset:
+    """Limit values to a range, then standardise them; by default the range becomes 0 to 1.
+
+    The outside becomes 0 in the end: the darkest value, or the mean. The volume is left raw, so
+    that resampling sees whole edges and all presets share their prepared scans.
+    """
+    mean = low if mean is None else mean
+    std = high - low if std is None else std
+    is_finite = all(map(math.isfinite, (low, high, std)))
+    if not (is_finite and low < high and low <= mean <= high and std > 0):
+        raise ValueError("a clip needs finite numbers with LOW < HIGH, LOW <= M <= HIGH and S > 0")
+    crop_stage = partial(_clip_and_scale, low=low, high=high, mean=mean, std=std)
+    return IntensityPreset(_keep, crop_stage, padding=mean)
+
+
+def _clip_and_scale(image: Tensor, *, low: float, high: float, mean: float, std: float) -> Tensor:
+    return (image.clamp(low, high) - mean) / std
 
 
 def _keep(image: Tensor) -> Tensor:
     """Leave the image as it is."""
     return image
+
+
+def _standardize(image: Tensor) -> Tensor:
+    """Subtract the mean and divide by the deviation; an image of one value is only shifted."""
+    std, mean = torch.std_mean(image.double(), correction=0)
+    return ((image - mean) / torch.where(std > 1e-6 * mean.abs(), std, 1)).float()
 
 
 def _standardize_foreground(image: Tensor) -> Tensor:
@@ -106,5 +166,18 @@ INTENSITY_PRESETS = {
     "sam_med3d": IntensityPreset(_keep, _standardize_foreground, padding=0.0),
     # NeuroSAM3D: the darkest value pads, so that the outside looks like background.
     "neurosam3d": IntensityPreset(_rescale_percentiles, _keep, padding=-1.0),
+    # nnU-Net (arXiv:1904.08128) for everything but CT.
+    "zscore": IntensityPreset(_standardize, _keep, padding=0.0),
+    # 3DSAM-adapter (arXiv:2306.13465), in HU, for the tumours of four data sets.
+    "adapter3d_kits": _clip(-54, 247, mean=59.53867, std=55.457336),
+    "adapter3d_pancreas": _clip(-39, 204, mean=68.45214, std=63.422806),
+    "adapter3d_lits": _clip(-48, 163, mean=60.057533, std=40.198017),
+    "adapter3d_colon": _clip(-57, 175, mean=65.175035, std=32.651197),
+    # The networks that it is compared with there.
+    "baseline_kits": _clip(-54, 247),
+    "baseline_pancreas": _clip(-39, 204),
+    "baseline_lits": _clip(-48, 163),
+    "baseline_colon": _clip(-57, 175),
     "none": IntensityPreset(_keep, _keep, padding=0.0),
 }
+_FORMS = ("'clip LOW HIGH'", "'clip LOW HIGH mean M std S'")

@@ -1,7 +1,7 @@
 """Find the YAML recipes of a run and put its command line in the order that the parser needs.
 
-A recipe is a YAML file in the folder `configs/` (`neurosam3d.shipped`); its sub-folders hold other
-things.
+A recipe is a YAML file in the folder `configs/` (`neurosam3d.shipped`) or in its sub-folder
+`baselines/`; the other sub-folders hold other things.
 """
 
 import difflib
@@ -16,14 +16,18 @@ from neurosam3d.shipped import config_folders
 VERBS = ("fit", "validate", "test", "predict")
 DEFAULT_RECIPE = "all.yaml"
 DEFAULT_TASK = "promptable"
+PATTERNS = ("*.yaml", "baselines/*.yaml")
 
 
 def list_recipes() -> dict[str, Path]:
-    """Return the shipped recipes, file name -> path; a checkout's own come before package data."""
+    """Return the shipped recipes, name -> path; a checkout's own come before package data.
+
+    A name is a path below the folder, such as `all.yaml` or `baselines/unetr.yaml`.
+    """
     recipes: dict[str, Path] = {}
     for folder in config_folders():
-        for path in sorted(folder.glob("*.yaml")):
-            recipes.setdefault(path.name, path)
+        for path in sorted(path for pattern in PATTERNS for path in folder.glob(pattern)):
+            recipes.setdefault(path.relative_to(folder).as_posix(), path)
     return recipes
 
 

@@ -40,6 +40,8 @@ OPTIONS = {
     "crop_size": "crop_size",
     "feature_size": "feature_size",
     "deep_supervision": "deep_supervision",
+    "prompt_free": "prompt_free",
+    "labelled_clicks": "labelled_clicks",
 }
 
 
@@ -49,6 +51,12 @@ def _plain_option(value: Any) -> Any:
         return value
     is_sides = isinstance(value, list | tuple) and len(value) == 3
     return tuple(value) if is_sides and all(isinstance(side, int) for side in value) else None
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Return a list of names, or none of what other programs may call so."""
+    is_list = isinstance(value, list | tuple)
+    return tuple(value) if is_list and all(isinstance(name, str) for name in value) else ()
 
 
 def _is_spacing(value: Any) -> bool:
@@ -75,18 +83,23 @@ class Identity:
         options: Arguments to build it with.
         lora: The low-rank additions to its layers, if it has any.
         feeding: Intensity preset and voxel size in mm that it was trained with, as far as known.
+        classes: Names of what it was trained to find, in the order of its logits behind the
+            background; empty if that is not known or it finds what prompts point at.
     """
 
     name: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraConfig | None = None
     feeding: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Identity":
         """Read it from values under the names of the LightningModule's arguments."""
         name = values.get("model_type")
         stored = {option: _plain_option(values.get(key)) for option, key in OPTIONS.items()}
+        if name in ADAPTER3D_CONFIGS and isinstance(stored["crop_size"], tuple):
+            stored["crop_size"] = stored["crop_size"][0]  # its crops are cubes, built by their side
         lora = None
         if values.get("finetune") == "lora" and "lora_rank" in values:
             lora = LoraConfig(
@@ -104,6 +117,7 @@ class Identity:
                 for key, is_sound in FEEDING.items()
                 if key in values and is_sound(values[key])
             },
+            classes=_names(values.get("classes")),
         )
 
     def to_values(self) -> dict[str, Any]:
@@ -113,6 +127,8 @@ class Identity:
         """
         options = {key: self.options[o] for o, key in OPTIONS.items() if o in self.options}
         values = {"model_type": self.name, **options, **self.feeding}
+        if self.classes:
+            values["classes"] = self.classes
         if self.lora is not None:
             lora = {f"lora_{key}": value for key, value in self.lora.to_dict().items()}
             values |= {"finetune": "lora", **lora}
@@ -167,8 +183,8 @@ def recognise_network(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
 
     Returns:
         Its name in `list_models()`, or None if it is none of them, and what the weights say of its
-        options: `image_size`, `mask_stride`, `box_prompts`, `model_cfg`, `prompt_free`; for
-        baselines see `recognise_baseline`.
+        options: `image_size`, `mask_stride`, `box_prompts`, `model_cfg`, `prompt_free`,
+        `labelled_clicks`; for baselines see `recognise_baseline`.
     """
     if baseline := recognise_baseline(shapes):
         return baseline
@@ -245,6 +261,8 @@ def _recognise_vit(shapes: Shapes) -> tuple[str | None, int | None]:
 def _recognise_adapter3d(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
     """Return name and options of a 3DSAM-adapter."""
     options = {"prompt_free": not any(name.startswith("prompt_encoder.") for name in shapes)}
+    if "prompt_encoder.label_embedding" in shapes:
+        options["labelled_clicks"] = True
     width = shapes["image_encoder.slice_embed.weight"][0]
     for name, config in ADAPTER3D_CONFIGS.items():
         if (config.dim, config.depth) == (width, _count_blocks(shapes)):

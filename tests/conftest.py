@@ -1,14 +1,19 @@
 """Fixtures that more than one test file uses."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.image import imsave
+from monai.networks.nets.segresnet import SegResNet
+from torch import nn
 
 from neurosam3d.files import replacing
+from neurosam3d.models import MODELS
+from neurosam3d.models.baselines.inputs import CROP_SIZE, InputRule, rule_inputs, to_sides
 
 SHAPE = (26, 30, 22)
 SPACING_MM = (1.5, 1.25, 2.0)
@@ -30,6 +35,25 @@ def prepared_tree(tmp_path: Path) -> Path:
             entries += _write_scan(root, set_name, f"toy_{set_name}{number}", generator)
         (root / f"Toy_{set_name}.json").write_text(json.dumps(entries), encoding="utf-8")
     return root
+
+
+@pytest.fixture
+def small_segresnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build `segresnet` with eight channels and two levels."""
+
+    def build(
+        *, in_channels: int = 1, num_classes: int = 2, crop_size: Sequence[int] = CROP_SIZE
+    ) -> nn.Module:
+        network = SegResNet(
+            init_filters=8,
+            in_channels=in_channels,
+            out_channels=num_classes,
+            blocks_down=(1, 1),
+            blocks_up=(1,),
+        )
+        return rule_inputs(network, InputRule(in_channels, to_sides(crop_size), step=(2, 2, 2)))
+
+    monkeypatch.setitem(MODELS, "segresnet", build)
 
 
 @pytest.fixture

@@ -246,6 +246,53 @@ def test_predict_by_prompts_segments_a_folder(
         run(["predict", f"--config={toy}", "--ckpt_path=last", *words])
 
 
+# Label maps
+
+
+@pytest.fixture
+def patches(toy: Path) -> list[str]:
+    """Return flags that make the toy recipe one of a network without prompts."""
+    recipe = yaml.safe_load(toy.read_text(encoding="utf-8"))
+    recipe["task"] = "supervised"
+    recipe["data"] |= {"crop_size": [16, 24, 16], "classes": ["rod", "ball"], "transform": "none"}
+    recipe["model"] |= {"model_type": "segresnet"}
+    for block, name in (("data", "img_size"), ("model", "num_clicks"), ("model", "eval_clicks")):
+        del recipe[block][name]
+    del recipe["trainer"]["max_steps"]
+    recipe["trainer"]["max_epochs"] = 2
+    toy.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return [f"--config={toy}"]
+
+
+def test_the_module_is_told_crops_and_classes(patches: list[str], parse: Callable) -> None:
+    config = parse(["fit", *patches, "--data.spacing=null", "--data.seed=3"])
+    model = config.model
+    assert (model.crop_size, model.classes) == ((16, 24, 16), ["rod", "ball"])
+    assert (model.intensity, model.spacing, model.seed) == ("sam_med3d", None, 3)
+
+
+@pytest.mark.usefixtures("small_segresnet", "quick_pictures")
+def test_a_network_without_prompts_goes_through_all_verbs(
+    patches: list[str], toy: Path, prepared_tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finished = run(["fit", *patches])
+    assert finished.trainer.global_step == 2  # a batch of three in each of two epochs
+    folder = toy.parent / "runs" / "toy"
+    run(["test", *patches, "--ckpt_path=last"])
+    results = json.loads((folder / "test" / "results.json").read_text(encoding="utf-8"))
+    assert {case["class"] for case in results["cases"]} == {"ball", "rod"}
+    run(["predict", *patches, "--ckpt_path=last"])
+    assert (folder / "predict" / "Toy_Val" / "ball" / "toy_Val0.nii.gz").is_file()
+    images = prepared_tree / "Toy" / "imagesVal"
+    run(["predict", *patches, "--ckpt_path=last", f"--data.predict_images={images}"])
+    assert (folder / "predict" / "toy_Val0.nii.gz").is_file()
+
+    other = ["test", *patches, "--ckpt_path=last", "--data.classes=[ball, rod]"]
+    with pytest.raises(SystemExit):
+        main(other)
+    assert "made with classes ['rod', 'ball'], got ['ball', 'rod']" in capfd.readouterr().err
+
+
 # Mistakes: one sentence, exit code 2
 
 
@@ -256,7 +303,10 @@ def test_predict_by_prompts_segments_a_folder(
         (["--model.lr=1", "fit"], "must begin with one of fit, validate, test, predict, got '--m"),
         (["fit", "--config"], "--config must be followed by a value"),
         (["fit", "--config=dem.yaml"], "got 'dem.yaml'; did you mean demo.yaml?"),
-        (["fit", "--config={toy}", "--task=slices"], "unknown task 'slices'; known: promptable"),
+        (
+            ["fit", "--config={toy}", "--task=slices"],
+            "unknown task 'slices'; known: promptable, superv",
+        ),
         (["fit", "--config={toy}", "--model.depth=3"], "--model.depth"),
         (["fit", "--config={toy}", "--model.lr=fast"], "model.lr"),
         (["fit", "--config={toy}", "--model.task_name=${{model.nam}}"], "model.nam' not found"),

@@ -11,31 +11,49 @@ import wandb
 import yaml
 
 from neurosam3d.cli import run
+from neurosam3d.data.patch_datamodule import PatchDataModule
 from neurosam3d.models import list_models
+from neurosam3d.recipes import list_recipes
+from neurosam3d.training import SupervisedModel
 from utils.data_list import POSSIBLE_DATASETS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-RECIPES = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+RECIPES = sorted(list_recipes())
+# Prepared with --raw; a run knows such sets by finding them.
+FROM_RAW_FOLDERS = {
+    f"{name}_{part}" for name in ("MSD07_Pancreas", "MSD10_Colon") for part in ("Tr", "Val")
+}
+
+
+def read(recipe: str) -> dict[str, Any]:
+    return yaml.safe_load((CONFIGS / recipe).read_text(encoding="utf-8"))
+
+
+SUPERVISED = [recipe for recipe in RECIPES if read(recipe)["task"] == "supervised"]
+PROMPTABLE = [recipe for recipe in RECIPES if recipe not in SUPERVISED]
 
 
 def small_run(recipe: str, tree: Path, work_dir: Path) -> list[str]:
     """Return the command line of a two-step run of a recipe on toy data with a tiny network."""
+    network = ["--data.img_size=32", "--model.model_type=vit_tiny", "--model.model_cfg=null"]
+    network += ["--model.num_clicks=2"]
+    if recipe in SUPERVISED:
+        tiny = "adapter3d_vit_tiny" if recipe.startswith("adapter3d") else "segresnet"
+        network = [f"--model.model_type={tiny}", "--model.deep_supervision=false"]
+        network += ["--data.crop_size=[32, 32, 32]", "--data.classes=[ball]"]
     return [
         "fit",
         f"--config={recipe}",
+        *network,
         f"--data.data_dir={tree}",
         "--data.training_sets=[Toy_Tr]",
         "--data.validation_sets=[Toy_Val]",
-        "--data.img_size=32",
         "--data.spacing=[2.0, 2.0, 2.5]",
         "--data.num_workers=0",
-        "--data.batch_size=3",
+        f"--data.batch_size={2 if recipe in SUPERVISED else 3}",
         f"--data.cache_dir={work_dir / 'cache'}",
-        "--model.model_type=vit_tiny",
-        "--model.model_cfg=null",
         "--model.checkpoint=null",
         "--model.pretrained_weights=null",
-        "--model.num_clicks=2",
         f"--model.work_dir={work_dir}",
         "--trainer.accelerator=cpu",
         "--trainer.devices=1",
@@ -56,8 +74,8 @@ def _quiet_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_float32_matmul_precision(precision)
 
 
-@pytest.mark.usefixtures("_quiet_process")
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.usefixtures("_quiet_process", "small_segresnet")
+@pytest.mark.parametrize("recipe", [*PROMPTABLE, "adapter3d_kits.yaml", "baselines/unetr.yaml"])
 def test_recipe_trains_and_leaves_everything_behind(
     recipe: str, prepared_tree: Path, tmp_path: Path
 ) -> None:
@@ -76,21 +94,31 @@ def test_recipe_trains_and_leaves_everything_behind(
     assert any(column.startswith("lr-") for column in columns)
 
 
-def read(recipe: str) -> dict[str, Any]:
-    return yaml.safe_load((CONFIGS / recipe).read_text(encoding="utf-8"))
-
-
 def class_names(blocks: list[dict[str, Any]]) -> list[str]:
     return [block["class_path"].rpartition(".")[2] for block in blocks]
+
+
+@pytest.mark.parametrize("recipe", SUPERVISED)
+def test_supervised_recipe_asks_for_what_network_and_data_know(recipe: str) -> None:
+    content = read(recipe)
+    if content["model"]["model_type"].startswith("nnunet"):
+        pytest.importorskip("dynamic_network_architectures")
+    data = PatchDataModule(**content["data"])
+    with torch.device("meta"):
+        module = SupervisedModel(
+            **content["model"], crop_size=data.crop_size, classes=data.classes, spacing=data.spacing
+        )
+    assert data.validation == ("crops" if module.takes_prompts else "scans")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_names_known_sets_and_networks(recipe: str) -> None:
     content = read(recipe)
     data, model = content["data"], content["model"]
-    assert {*data["training_sets"], *data["validation_sets"]} <= set(POSSIBLE_DATASETS)
+    named = {*data["training_sets"], *data["validation_sets"]} - FROM_RAW_FOLDERS
+    assert named <= set(POSSIBLE_DATASETS)
     assert model["model_type"] in list_models()
-    assert model["task_name"] == recipe.removesuffix(".yaml")
+    assert model["task_name"] == Path(recipe).stem
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

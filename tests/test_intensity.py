@@ -6,6 +6,7 @@ import torch
 
 from neurosam3d.intensity import (
     INTENSITY_PRESETS,
+    get_preset,
     normalize_crop,
     padding_value,
     prepare_volume,
@@ -93,12 +94,96 @@ def test_presets_do_not_write_into_their_input(name):
     assert torch.equal(image, before)
 
 
+EXPRESSION = "clip -50 150 mean 30 std 20"
+
+
+def test_clip_limits_the_values_and_maps_the_range_to_0_and_1():
+    image = image_of(-1000, -50, 0, 150, 3000)
+    assert torch.equal(prepare_volume(image, "clip -50 150"), image)  # resampling sees raw values
+    result = normalize_crop(image, "clip -50 150")
+    assert torch.allclose(result, image_of(0, 0, 0.25, 1, 1))
+
+
+def test_clip_with_statistics_limits_the_values_before_it_standardises():
+    image = image_of(-1000, -50, 0, 30, 150, 3000)
+    assert torch.equal(prepare_volume(image, EXPRESSION), image)
+    result = normalize_crop(image, EXPRESSION)
+    assert torch.allclose(result, image_of(-4, -4, -1.5, 0, 6, 6))
+
+
+@pytest.mark.parametrize("name", ["clip -50 1.5e2", EXPRESSION, "adapter3d_lits", "baseline_colon"])
+def test_the_outside_of_a_clipped_scan_becomes_zero(name):
+    assert normalize_crop(image_of(padding_value(name)), name).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adapter3d_kits", ((-54 - 59.53867) / 55.457336, (247 - 59.53867) / 55.457336)),
+        ("adapter3d_pancreas", ((-39 - 68.45214) / 63.422806, (204 - 68.45214) / 63.422806)),
+        ("adapter3d_lits", ((-48 - 60.057533) / 40.198017, (163 - 60.057533) / 40.198017)),
+        ("adapter3d_colon", ((-57 - 65.175035) / 32.651197, (175 - 65.175035) / 32.651197)),
+        ("baseline_kits", (0, 1)),
+        ("baseline_pancreas", (0, 1)),
+        ("baseline_lits", (0, 1)),
+        ("baseline_colon", (0, 1)),
+    ],
+)
+def test_named_clips_have_the_published_numbers(name, expected):
+    low, high = {"kits": (-54, 247), "pancreas": (-39, 204), "lits": (-48, 163)}.get(
+        name.rpartition("_")[2], (-57, 175)
+    )
+    result = normalize_crop(image_of(low - 1, low, high, high + 1), name)
+    assert torch.allclose(result, image_of(expected[0], *expected, expected[1]))
+    inside = normalize_crop(image_of(low + 1, high - 1), name).flatten()
+    assert expected[0] < inside[0] < inside[1] < expected[1]
+
+
+def test_zscore_takes_the_statistics_of_the_whole_scan():
+    result = prepare_volume(image_of(1, 3, 1, 3, -4, 8), "zscore")  # mean 2, deviation sqrt(76 / 6)
+    assert torch.allclose(result, (image_of(1, 3, 1, 3, -4, 8) - 2) / (76 / 6) ** 0.5)
+    assert torch.equal(normalize_crop(result, "zscore"), result)
+    assert padding_value("zscore") == 0
+    assert torch.equal(prepare_volume(image_of(7, 7, 7), "zscore"), image_of(0, 0, 0))
+
+
 def test_unknown_presets_are_refused_with_the_known_ones():
     image = torch.zeros(1, 2, 2, 2)
     for call in (
-        lambda: prepare_volume(image, "zscore"),
-        lambda: normalize_crop(image, "zscore"),
-        lambda: padding_value("zscore"),
+        lambda: prepare_volume(image, "bright"),
+        lambda: normalize_crop(image, "bright"),
+        lambda: padding_value("bright"),
+        lambda: get_preset("bright"),
     ):
-        with pytest.raises(ValueError, match=r"'zscore'; known: sam_med3d, neurosam3d, none"):
+        with pytest.raises(
+            ValueError,
+            match=r"'bright'; known: sam_med3d, .*, none, 'clip LOW HIGH', 'clip LOW HIGH mean M",
+        ):
             call()
+
+
+@pytest.mark.parametrize(
+    "expression", ["clip 5", "clip 1 2 3", "clip 1 2 mean 3", "clip 1 2 std 3 mean 4", "CLIP 1 2"]
+)
+def test_what_only_looks_like_an_expression_is_unknown(expression):
+    with pytest.raises(ValueError, match=f"unknown intensity preset '{expression}'"):
+        get_preset(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("clip low 5", "could not convert string to float: 'low'"),
+        ("clip 5 5", "LOW < HIGH"),
+        ("clip nan 5", "finite numbers"),
+        ("clip 0 inf", "finite numbers"),
+        ("clip 0 5 mean 2 std inf", "finite numbers"),
+        ("clip 0 5 mean 6 std 1", "LOW <= M <= HIGH"),
+        ("clip 5 0 mean 2 std 1", "LOW < HIGH"),
+        ("clip 3 3 mean 3 std 1", "LOW < HIGH"),
+        ("clip 0 5 mean 2 std 0", "S > 0"),
+    ],
+)
+def test_unfit_numbers_are_refused_with_the_expression(expression, reason):
+    with pytest.raises(ValueError, match=f"{reason}.*, got '{expression}'"):
+        get_preset(expression)

@@ -50,9 +50,14 @@ def test_without_a_checkout_recipes_are_package_data(
 ) -> None:
     (tmp_path / "packaged.yaml").touch()
     (tmp_path / "notes.txt").touch()
+    for folder in ("baselines", "evaluate"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "other.yaml").touch()
     monkeypatch.setattr(shipped, "CHECKOUT_CONFIGS", tmp_path / "nowhere")
     monkeypatch.setattr(shipped.resources, "files", lambda package: tmp_path)
-    assert list_recipes() == {"packaged.yaml": tmp_path / "packaged.yaml"}
+    names = ("packaged.yaml", "baselines/other.yaml")
+    assert list_recipes() == {name: tmp_path / name for name in names}
+    assert find_recipe("baselines/other.yaml") == tmp_path / "baselines" / "other.yaml"
 
 
 @pytest.mark.parametrize(

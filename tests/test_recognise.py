@@ -145,3 +145,15 @@ def test_the_image_size_of_hiera_is_what_is_said(
     assert isinstance(model, Sam3D)
     assert model.image_size == image_size
     assert_equal(model, source)
+
+
+def test_classes_and_the_side_of_an_adapters_crop_are_read_back() -> None:
+    said = {"model_type": "adapter3d_vit_b", "crop_size": (64, 64, 64), "classes": ["tumor"]}
+    identity = Identity.from_values(said)
+    assert identity.options == {"crop_size": 64}
+    assert identity.classes == ("tumor",)
+    texts = encode_metadata(identity.to_values())
+    assert Identity.from_values(decode_metadata(texts)) == identity
+    baseline = Identity.from_values({**said, "model_type": "unetr", "crop_size": [32, 48, 64]})
+    assert baseline.options == {"crop_size": (32, 48, 64)}
+    assert Identity.from_values({"classes": "tumor"}).classes == ()

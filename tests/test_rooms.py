@@ -44,6 +44,7 @@ ROOMS = {
     "volume_io": Room(("files",), ("numpy", "nibabel", "SimpleITK")),
     "volume": Room(("volume_io",), ("torch", "numpy", "nibabel", "SimpleITK")),
     "intensity": Room(packages=("torch", "numpy")),
+    "axes": Room(packages=("torch",)),
     "shipped": Room(),
     "network_config": Room(("shipped",), ("hydra", "omegaconf", "yaml")),
     "models": Room(("models.baselines", "network_config"), ("torch",)),
@@ -62,6 +63,7 @@ ROOMS = {
         ("checkpoint_formats", "checkpoint_lora", "recognise", "models"), ("torch",)
     ),
     "prompts": Room(packages=ARRAYS),
+    "sliding_window": Room(packages=("torch", "monai")),
     "data": Room(
         (
             "data.prepare.dicom",
@@ -69,6 +71,7 @@ ROOMS = {
             "volume",
             "volume_io.errors",
             "intensity",
+            "axes",
             "prompts.components",
         ),
         ("torch", "numpy", "torchio", "nibabel", "rich", "yaml", "blosc2", "matplotlib"),
@@ -77,12 +80,15 @@ ROOMS = {
         ("data", "files", "volume", "volume_io.errors"),
         ("torch", "numpy", "pydicom", "highdicom", "matplotlib"),
     ),
-    "data.datamodule": Room(("data", "volume", "intensity"), ("torch", "lightning")),
+    **{
+        f"data.{module}": Room(("data", "volume", "intensity"), ("torch", "lightning"))
+        for module in ("datamodule", "patch_datamodule", "prepared_datamodule")
+    },
     "npz_cases": Room(packages=("numpy",)),
     "inference": Room(
         (
             *("files", "volume", "volume_io", "intensity", "models", "checkpoints", "prompts"),
-            "version",
+            *("axes", "sliding_window", "version"),
         ),
         (*ARRAYS, "SimpleITK", "rich", "yaml", "pydicom", "highdicom"),
     ),
@@ -99,6 +105,7 @@ ROOMS = {
             "models",
             "checkpoints",
             "prompts",
+            "sliding_window",
             "intensity",
             "evaluation",
             "volume",
@@ -123,6 +130,7 @@ ROOMS = {
             "intensity",
             "npz_cases",
             "prompts",
+            "sliding_window",
             "data",
             "inference",
             "evaluation",

@@ -15,17 +15,22 @@ from neurosam3d.commands.evaluation_protocol import (
     describe_data,
     describe_masks,
     describe_protocol,
+    scoring_of,
 )
 from neurosam3d.commands.evaluation_scans import list_scans
 from neurosam3d.commands.network import Network, load_network
 from neurosam3d.commands.verb import plain_console
 from neurosam3d.data.prepare.progress import ConsoleHandler, console
+from neurosam3d.evaluation.adapter3d_protocol import NAME as ADAPTER3D
+from neurosam3d.evaluation.adapter3d_protocol import Adapter3DProtocol
+from neurosam3d.evaluation.automatic_evaluation import NAME as AUTOMATIC
+from neurosam3d.evaluation.automatic_evaluation import AutomaticEvaluator
 from neurosam3d.evaluation.case_files import Scan
 from neurosam3d.evaluation.challenge_evaluation import NAME as CVPR25
 from neurosam3d.evaluation.challenge_evaluation import ChallengeEvaluator, list_npz
 from neurosam3d.evaluation.cvpr25 import NUM_CLICKS
 from neurosam3d.evaluation.groups import read_groups
-from neurosam3d.evaluation.protocol import InteractiveProtocol
+from neurosam3d.evaluation.protocol import ClickProtocol, InteractiveProtocol
 from neurosam3d.evaluation.report import results_table
 from neurosam3d.evaluation.run import Evaluator, Outcome, name_result, run_evaluation, take_part
 from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
@@ -36,6 +41,19 @@ from neurosam3d.inference.cvpr25 import segment_cvpr25
 logger = logging.getLogger(__name__)
 
 MOST_SHOWN = 10  # objects that were left out, on the terminal
+# What a protocol leaves no choice of.
+FIXED: dict[str, dict[str, object]] = {
+    CVPR25: {
+        "num_clicks": NUM_CLICKS,
+        "repeats": 1,
+        "point_method": "default",
+        "threshold": 0.0,
+        "classes": [],
+        "datasets": [],
+        "skip_existing_pred": False,
+    },
+    AUTOMATIC: {"repeats": 1, "skip_existing_pred": False},
+}
 
 
 def main(words: Sequence[str]) -> int:
@@ -50,17 +68,24 @@ def main(words: Sequence[str]) -> int:
     """
     options = parse_options(words[1:])
     names = list(dict.fromkeys(options.protocol))
-    with _shown_log():
-        scans = _list(options, names)
+    with shown_log():
+        scans = list_asked(options, names)
         part = take_part(scans, index=options.split_idx, number=options.split_num)
-        network = _load(options)
+        network = load_asked(options)
         return max([_evaluate(name, part, network, options, len(names) > 1) for name in names])
 
 
-def _list(options: Namespace, names: Sequence[str]) -> list[Scan]:
-    """List the scans that the options ask for."""
+def list_asked(options: Namespace, names: Sequence[str]) -> list[Scan]:
+    """List the scans that the options ask for, to be judged by the protocols of these names.
+
+    Raises:
+        ValueError: If there is none, or a protocol has no place for an option.
+    """
+    if CVPR25 in names and len(names) > 1:
+        raise ValueError(f"{CVPR25} has data of its own and stands alone, got {', '.join(names)}")
+    for name in names:
+        _check_fixed(options, name)
     if CVPR25 in names:
-        _check_challenge(options, names)
         return list_npz(options.test_data_path, truths=options.labels, set_name=options.data_type)
     return list_scans(
         options.test_data_path,
@@ -71,24 +96,19 @@ def _list(options: Namespace, names: Sequence[str]) -> list[Scan]:
     )
 
 
-def _check_challenge(options: Namespace, names: Sequence[str]) -> None:
-    """Refuse what the challenge's protocol has no place for."""
-    if len(names) > 1:
-        raise ValueError(f"{CVPR25} has data of its own and stands alone, got {', '.join(names)}")
-    for name, only in (
-        ("num_clicks", NUM_CLICKS),
-        ("repeats", 1),
-        ("point_method", "default"),
-        ("threshold", 0.0),
-        ("datasets", []),
-        ("skip_existing_pred", False),
-    ):
+def _check_fixed(options: Namespace, protocol: str) -> None:
+    """Refuse what a protocol has no place for."""
+    for name, only in FIXED.get(protocol, {}).items():
         if (given := getattr(options, name)) != only:
-            raise ValueError(f"{CVPR25} leaves no choice of {name}, got {given}")
+            raise ValueError(f"{protocol} leaves no choice of {name}, got {given}")
 
 
-def _load(options: Namespace) -> Network | None:
-    """Load the network; to score masks that are there already, none is needed."""
+def load_asked(options: Namespace) -> Network | None:
+    """Load the network; to score masks that are there already, none is needed.
+
+    Raises:
+        ValueError: If it is missing or does not load.
+    """
     if options.checkpoint_path is None:
         if not options.skip_existing_pred:
             raise ValueError("evaluate needs a network to judge: -cp, --checkpoint_path")
@@ -100,6 +120,7 @@ def _load(options: Namespace) -> Network | None:
         intensity=options.intensity,
         device=options.device,
         image_size=options.crop_size,
+        classes=options.classes,
     )
     logger.info("%s", network)
     return network
@@ -121,7 +142,7 @@ def _evaluate(
     protocol = describe_protocol(name, network, options=options)
     outcome, paths = run_evaluation(
         scans,
-        _evaluator(name, network, options, several),
+        make_evaluator(name, network, options, several),
         save_name=name_result(options.save_name, *endings),
         protocol={**protocol, **describe_data(options)},
         also=also,
@@ -147,8 +168,17 @@ def _show(outcome: Outcome, paths: Sequence[Path]) -> None:
     shown.print(f"results: {', '.join(map(str, paths))}", soft_wrap=True)
 
 
-def _evaluator(name: str, network: Network | None, options: Namespace, several: bool) -> Evaluator:
-    """Return what judges a scan."""
+def make_evaluator(
+    name: str, network: Network | None, options: Namespace, several: bool = False
+) -> Evaluator:
+    """Return what judges a scan.
+
+    Args:
+        name: The protocol's name.
+        network: What is judged; None for masks that are there already.
+        options: The command line.
+        several: Whether it is one of several protocols, whose masks have folders of their own.
+    """
 
     @cache
     def load_predictor() -> Predictor:
@@ -157,25 +187,38 @@ def _evaluator(name: str, network: Network | None, options: Namespace, several: 
         return network.predictor(max_windows=options.max_windows)
 
     folder = options.vis_path
+    if folder is not None and several:
+        folder = folder / name
     if name == CVPR25:
         return ChallengeEvaluator(lambda: partial(segment_cvpr25, load_predictor()), folder)
+    scoring = scoring_of(name, options)
+    if name == AUTOMATIC:
+        assert network is not None  # there is nothing to reuse
+        segmenter = network.segmenter(overlap=options.overlap, mirror=options.mirror)
+        return AutomaticEvaluator(lambda: segmenter, scoring, folder)
+    if network is not None:
+        load_predictor()  # tells a network without prompts before a scan is read
     files = None
     if folder is not None:
-        made_by = describe_masks(name, network, options=options)
-        files = SessionFiles(folder / name if several else folder, made_by)
+        files = SessionFiles(folder, describe_masks(name, network, options=options))
     return ScanEvaluator(
         load_predictor,
-        InteractiveProtocol(name, options.num_clicks, options.point_method, options.seed),
+        _click_protocol(name, options),
         repeats=options.repeats,
-        tolerance_mm=options.tolerance_mm,
-        threshold_mm3=options.threshold,
+        scoring=scoring,
         files=files,
         reuse=options.skip_existing_pred,
     )
 
 
+def _click_protocol(name: str, options: Namespace) -> ClickProtocol:
+    if name == ADAPTER3D:
+        return Adapter3DProtocol(options.num_prompts, options.seed)
+    return InteractiveProtocol(name, options.num_clicks, options.point_method, options.seed)
+
+
 @contextmanager
-def _shown_log() -> Iterator[None]:
+def shown_log() -> Iterator[None]:
     """Show this package's log lines above the progress bar."""
     package, handler = logging.getLogger("neurosam3d"), ConsoleHandler()
     package.setLevel(logging.INFO)

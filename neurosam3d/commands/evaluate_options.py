@@ -1,16 +1,17 @@
 """The options of `neurosam3d evaluate`, from flags and from a flat YAML file."""
 
-from argparse import BooleanOptionalAction, Namespace
-from collections.abc import Sequence
+from argparse import ArgumentError, BooleanOptionalAction, Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from neurosam3d.commands.flat_config import config_words, find_config
-from neurosam3d.commands.verb import VerbParser
+from neurosam3d.commands.flat_config import config_words, find_config, mapping_words
+from neurosam3d.commands.verb import VerbParser, intensity_name
 from neurosam3d.data.tree import DEFAULT_ROOT, SETS
+from neurosam3d.evaluation.adapter3d_protocol import NAME as ADAPTER3D
+from neurosam3d.evaluation.automatic_evaluation import NAME as AUTOMATIC
 from neurosam3d.evaluation.challenge_evaluation import NAME as CVPR25
 from neurosam3d.evaluation.protocol import NAMES, POINT_METHODS
-from neurosam3d.intensity import INTENSITY_PRESETS
 from neurosam3d.models import list_models
 from neurosam3d.volume import Spacing
 
@@ -23,6 +24,9 @@ protocols:
   prompt_roi  the network gets the clicks and nothing else: its window lies around the first click
               and grows where the object goes on. What a user gets; the figure to report.
   oracle_roi  SAM-Med3D's: one window around the truth, and clicks inside it. An upper bound.
+  adapter3d   3DSAM-adapter's: --num_prompts voxels of the object, drawn at random, all at once. The
+              window lies in their middle; --max_windows 1 leaves it at that, as published.
+  automatic   for networks without prompts: the classes that they find, once, without a click.
   cvpr25      the CVPR25 challenge's on its .npz cases: a box, then five clicks on every class.
 """
 EPILOG = """\
@@ -30,6 +34,8 @@ examples:
   neurosam3d evaluate -cp ckpt/sam_med3d.pth -tdp data_fixed/medical_preprocessed --datasets AMOS
   neurosam3d evaluate -cp best.ckpt -tdp scans/images --labels scans/labels --save_name liver.json
   neurosam3d evaluate --config evaluate.yaml --protocol prompt_roi oracle_roi
+  neurosam3d evaluate --protocol adapter3d --num_prompts 1 3 10 -cp best.ckpt -tdp data_fixed/kits
+  neurosam3d evaluate --protocol automatic --overlap 0.7 -cp unetr.ckpt -tdp data_fixed/kits
   neurosam3d evaluate --protocol cvpr25 -cp best.ckpt -tdp 3D_val_npz --labels 3D_val_gt
   neurosam3d evaluate ... --split_num 4 --split_idx 0      one part of four; see val.sh
 
@@ -52,6 +58,23 @@ def parse_options(words: Sequence[str]) -> Namespace:
         return options
     stored = config_words(find_config(options.config, verb="evaluate"), parser)
     return parser.parse_args([*stored, *words])
+
+
+def options_from(values: Mapping[str, Any], *, place: str) -> Namespace:
+    """Read options from values under their long names.
+
+    Args:
+        values: The values; the others have their defaults.
+        place: Where they are from, for errors.
+
+    Raises:
+        ValueError: If a name is unknown or a value unfit.
+    """
+    parser = _parser()
+    try:
+        return parser.parse_args(mapping_words(values, parser, place=place))
+    except ArgumentError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def _parser() -> VerbParser:
@@ -101,6 +124,14 @@ def _add_data(parser: VerbParser) -> None:
         help="data sets of a prepared tree; all that have the set by default",
     )
     add(
+        "--classes",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="judge objects of these classes only; they also name, in the order of its values, "
+        "what a network without prompts segments, where its file does not",
+    )
+    add(
         "--channel",
         metavar="N",
         type=int,
@@ -132,7 +163,7 @@ def _add_protocol(parser: VerbParser) -> None:
         "--protocol",
         metavar="NAME",
         nargs="+",
-        choices=(*NAMES, CVPR25),
+        choices=(*NAMES, ADAPTER3D, AUTOMATIC, CVPR25),
         default=["prompt_roi"],
         help="one or more of %(choices)s; each of several has its own result, named after it; "
         "default: prompt_roi",
@@ -144,6 +175,15 @@ def _add_protocol(parser: VerbParser) -> None:
         type=int,
         default=5,
         help="clicks per object; every round is reported; default: %(default)s",
+    )
+    add(
+        "--num_prompts",
+        metavar="N",
+        nargs="+",
+        type=int,
+        default=[1],
+        help="for adapter3d, numbers of clicks, each of them a round; fewer are the first of more; "
+        "default: 1",
     )
     add(
         "-pm",
@@ -166,8 +206,8 @@ def _add_protocol(parser: VerbParser) -> None:
         "--tolerance_mm",
         metavar="MM",
         type=float,
-        default=1.0,
-        help="of the surface Dice (NSD), in mm; default: %(default)g",
+        help="of the surface Dice (NSD), in mm; default: 1, for adapter3d and automatic 5, as "
+        "3DSAM-adapter was judged",
     )
 
 
@@ -203,15 +243,31 @@ def _add_network(parser: VerbParser) -> None:
     )
     add(
         "--intensity",
-        choices=INTENSITY_PRESETS,
-        help="preset of the intensities; by default that of its training",
+        metavar="PRESET",
+        type=intensity_name,
+        help="preset of the intensities, or an expression such as 'clip -54 247'; by default that "
+        "of its training",
     )
     add(
         "--max_windows",
         metavar="N",
         type=int,
         default=27,
-        help="windows per object and click at most, for prompt_roi; default: %(default)s",
+        help="windows per object and round at most, for prompt_roi and adapter3d; default: "
+        "%(default)s",
+    )
+    add(
+        "--overlap",
+        metavar="SHARE",
+        type=float,
+        default=0.5,
+        help="for automatic: share of a window that the next one covers, too; default: %(default)s",
+    )
+    add(
+        "--mirror",
+        action=BooleanOptionalAction,
+        default=False,
+        help="for automatic: average over the eight ways to mirror a window",
     )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,28 @@ def find_config(name: str, *, verb: str) -> Path:
 def config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """Return a YAML file as the command line that means the same.
 
-    So a value is checked as a flag's would be, and flags that come after it win. A key without a
-    value (null) is not given.
+    Flags that come after it win.
 
     Raises:
         ValueError: If the file is no YAML mapping, a key is unknown or a value cannot be a flag's.
+    """
+    return mapping_words(read_mapping(path), parser, place=str(path))
+
+
+def mapping_words(
+    values: Mapping[str, Any], parser: argparse.ArgumentParser, *, place: str
+) -> list[str]:
+    """Return values under the long names of flags as the command line that means the same.
+
+    So a value is checked as a flag's would be. A key without a value (None) is not given.
+
+    Args:
+        values: The values.
+        parser: It has the flags.
+        place: Where the values are from, for errors.
+
+    Raises:
+        ValueError: If a key is unknown or a value cannot be a flag's.
     """
     flags = {
         action.dest: action
@@ -42,12 +60,12 @@ def config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         if action.option_strings and action.dest not in ("help", "config")
     }
     words = []
-    for key, value in _read_mapping(path).items():
+    for key, value in values.items():
         if key not in flags:
             close = difflib.get_close_matches(str(key), flags, n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(flags)}"
-            raise ValueError(f"{path} has the unknown key {key!r}{hint}")
-        words += _words(flags[key], value, place=f"{path}, {key}")
+            raise ValueError(f"{place} has the unknown key {key!r}{hint}")
+        words += _words(flags[key], value, place=f"{place}, {key}")
     return words
 
 
@@ -67,9 +85,16 @@ def _words(flag: argparse.Action, value: Any, *, place: str) -> list[str]:
     return [f"{positive}={value}"]
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        ValueError: If it cannot be read or holds something else.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} must be a YAML file, got: {' '.join(str(error).split())}"

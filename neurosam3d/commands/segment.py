@@ -1,7 +1,7 @@
 """`neurosam3d segment IMAGE`: masks of a scan, or of many, by prompts."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from neurosam3d.commands.network import load_network
@@ -35,11 +35,11 @@ def main(words: Sequence[str]) -> int:
     is_file = options.output.name.lower().endswith((*TARGETS, NPZ))
     if options.image.is_dir() and not is_file:
         batch = _plan_many(options, asked)
-        return _load(options).run_many(batch, options.output)
+        return _load(options, asked, batch.jobs.values()).run_many(batch, options.output)
     job = _plan_one(options, asked)
     if options.skip_existing and job.output.exists():
         return 0
-    _load(options).run_one(job)
+    _load(options, asked, [job]).run_one(job)
     return 0
 
 
@@ -60,13 +60,8 @@ def _plan_one(options: Namespace, asked: PromptTable | None) -> ScanJob:
         _check_npz(options, asked)
         return ScanJob(image, output, None)
     suffix_of(output)
-    if asked == {}:
-        raise ValueError(
-            "segment needs a prompt: --point, --box, --mask or --prompts; "
-            "--automatic looks for all objects without one"
-        )
     _keep_prompts(options.prompts, asked, [output])
-    return ScanJob(image, output, None if asked is None else objects_for(asked, image))
+    return ScanJob(image, output, objects_for(asked, image) if asked else None)
 
 
 def _plan_many(options: Namespace, asked: PromptTable | None) -> Batch:
@@ -80,12 +75,7 @@ def _plan_many(options: Namespace, asked: PromptTable | None) -> Batch:
         raise ValueError(f"--save_picture of many scans is a folder, got {picture}")
     if asked is not None and "" in asked and not options.prompts:
         raise ValueError("many scans get their prompts from a file: --prompts, or --automatic")
-    if asked == {} and not all(path.suffix.lower() == NPZ for path in scans.values()):
-        raise ValueError(
-            "many scans need a file of prompts: --prompts FILE; "
-            "--automatic looks for all objects without one"
-        )
-    batch = plan_batch(scans, asked, options.output, suffix=options.suffix or ".nii.gz")
+    batch = plan_batch(scans, asked or None, options.output, suffix=options.suffix or ".nii.gz")
     _keep_prompts(options.prompts, asked, [job.output for job in batch.jobs.values()])
     return batch
 
@@ -108,8 +98,17 @@ def _keep_prompts(prompts: Path | None, asked: PromptTable | None, outputs: Sequ
             raise ValueError(f"{prompts} would be replaced by what is said of {output}; rename one")
 
 
-def _load(options: Namespace) -> Runner:
-    """Load the network."""
+def _load(options: Namespace, asked: PromptTable | None, jobs: Iterable[ScanJob]) -> Runner:
+    """Load the network.
+
+    Args:
+        options: The command line.
+        asked: What is asked for; nothing, if it is empty.
+        jobs: What is to be done.
+
+    Raises:
+        ValueError: If the network needs prompts and there are none, or the other way round.
+    """
     network = load_network(
         options.checkpoint,
         name=options.model,
@@ -117,4 +116,22 @@ def _load(options: Namespace) -> Runner:
         intensity=options.intensity,
         device=options.device,
     )
+    are_npz = {job.image.suffix.lower() == NPZ for job in jobs}
+    if network.is_promptable:
+        _require_prompts(options, asked, needed=are_npz != {True})
+    elif asked != {} or True in are_npz:
+        network.predictor(max_windows=options.max_windows)  # tells that it takes none
     return Runner(network, options)
+
+
+def _require_prompts(options: Namespace, asked: PromptTable | None, *, needed: bool) -> None:
+    """Refuse to let a promptable network segment what nothing points at."""
+    if needed and asked == {}:
+        missing = "segment needs a prompt: --point, --box, --mask or --prompts"
+        if options.image.is_dir():
+            missing = "many scans need a file of prompts: --prompts FILE"
+        raise ValueError(f"{missing}; --automatic looks for all objects without one")
+    if options.mirror:
+        raise ValueError("--mirror is for networks without prompts, the checkpoint's needs some")
+    if options.window_overlap is not None and not options.automatic:
+        raise ValueError("--window_overlap is for --automatic and for networks without prompts")

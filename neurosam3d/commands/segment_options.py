@@ -13,12 +13,11 @@ from neurosam3d.commands.segment_prompts import (
     parse_numbers,
     parse_point,
 )
-from neurosam3d.commands.verb import VerbParser
+from neurosam3d.commands.verb import VerbParser, intensity_name
 from neurosam3d.inference.label_map import OVERLAPS
 from neurosam3d.inference.named_object import PromptTable
 from neurosam3d.inference.prompt_file import read_prompts
 from neurosam3d.inference.scan_files import TARGETS
-from neurosam3d.intensity import INTENSITY_PRESETS
 from neurosam3d.models import list_models
 from neurosam3d.volume import Spacing
 
@@ -37,6 +36,8 @@ With -o X.dcm and a DICOM folder the result is a DICOM-SEG file of the same pati
 
 IMAGE may also be a folder of scans, with --prompts and a folder for -o; and an .npz case of the
 CVPR25 challenge, or a folder of them, with an .npz file or folder for -o.
+
+A network that was trained without prompts gets none: it segments the classes that it knows.
 """
 EPILOG = """\
 examples:
@@ -47,6 +48,7 @@ examples:
       --save_picture organs.png
   neurosam3d segment series/ --object liver --point 120,85,40 --checkpoint best.ckpt -o liver.dcm
   neurosam3d segment ct.nii.gz --automatic --checkpoint best.ckpt -o all.nii.gz
+  neurosam3d segment scans/ --checkpoint nnunet.ckpt --mirror -o masks/
   neurosam3d segment scans/ --prompts clicks.csv --checkpoint best.ckpt -o masks/ --skip_existing
 
 prompts as JSON, of one scan or many:
@@ -67,7 +69,11 @@ x, y, z in place of i, j, k are millimetres; columns that are not needed may be 
 AUTOMATIC: dict[str, tuple[str, Callable[[str], float], str]] = {
     "points_per_side": ("points_per_side", int, "points along each side of a window"),
     "points_per_batch": ("points_per_batch", int, "points decoded at once"),
-    "window_overlap": ("overlap", float, "share of a window that the next one covers too"),
+    "window_overlap": (
+        "overlap",
+        float,
+        "share of a window that the next one covers too; also of networks without prompts",
+    ),
     "stability_threshold": ("stability_threshold", float, "least stability of a mask, 0 to 1"),
     "stability_offset": ("stability_offset", float, "by how much it shifts the threshold"),
     "iou_threshold": ("iou_threshold", float, "least IoU that the network itself estimates"),
@@ -99,6 +105,9 @@ def asked_of(options: Namespace) -> PromptTable | None:
         ValueError: If options contradict each other, or the prompts are unfit.
     """
     given = [flag for flag in AUTOMATIC if getattr(options, flag) is not None]
+    asks_nothing = not (options.said or options.prompts or options.automatic)
+    if asks_nothing and "window_overlap" in given:
+        given.remove("window_overlap")  # networks without prompts have it, too
     given += ["no_grow"] if options.no_grow else []
     if given and not options.automatic:
         raise ValueError(f"--{given[0]} is for --automatic, which was not given")
@@ -191,7 +200,17 @@ def _add_feeding(group: "argparse._ArgumentGroup") -> None:
         type=_spacing,
         help="1.5, or 1,1,3, or native (default: as trained)",
     )
-    group.add_argument("--intensity", choices=list(INTENSITY_PRESETS), help="default: as trained")
+    group.add_argument(
+        "--intensity",
+        metavar="PRESET",
+        type=intensity_name,
+        help="a preset, or an expression such as 'clip -54 247' (default: as trained)",
+    )
+    group.add_argument(
+        "--mirror",
+        action="store_true",
+        help="of a network without prompts: average over the eight ways to mirror a window",
+    )
     group.add_argument("--channel", metavar="N", type=int, help="of a scan with several, from 0")
     group.add_argument("--device", help="cpu, cuda, cuda:1 ...; the first GPU if there is one")
     group.add_argument(

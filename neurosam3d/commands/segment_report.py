@@ -20,6 +20,7 @@ _STEPS = {
     "prepare": "preparing",
     "encode": "encoding",
     "decode": "decoding",
+    "segment": "segmenting",
     "restore": "restoring the grid",
     "write": "writing",
 }

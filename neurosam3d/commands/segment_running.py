@@ -27,6 +27,7 @@ from neurosam3d.inference.automatic import AutomaticMaskGenerator
 from neurosam3d.inference.automatic_result import AutomaticResult
 from neurosam3d.inference.batch import NPZ, Batch, run_batch
 from neurosam3d.inference.cvpr25 import segment_cvpr25
+from neurosam3d.inference.prompt_free import PromptFreeSegmenter
 from neurosam3d.inference.scan_files import Origin, stem_of
 from neurosam3d.inference.scan_segmenter import FinishedScan, ScanJob, ScanSegmenter
 from neurosam3d.mistakes import describe_mistake
@@ -54,7 +55,7 @@ class Runner:
             console=self._err,
         )
         self._segmenter = ScanSegmenter(
-            network.predictor(max_windows=options.max_windows),
+            _segmenting(network, options),
             Origin(
                 network.name,
                 {
@@ -135,7 +136,9 @@ class Runner:
 
     def _run_npz(self, job: ScanJob) -> None:
         start = time.perf_counter()
-        classes = segment_cvpr25(self._segmenter.predictor, read_npz_case(job.image))
+        predictor = self._segmenter.network
+        assert isinstance(predictor, Predictor)  # the others take no such cases
+        classes = segment_cvpr25(predictor, read_npz_case(job.image))
         with replacing(job.output) as partial:
             np.savez_compressed(partial, segs=classes)
         seconds = time.perf_counter() - start
@@ -200,6 +203,18 @@ class Runner:
 
     def _say(self, text: str) -> None:
         self._out.print(text, soft_wrap=True)
+
+
+def _segmenting(network: Network, options: Namespace) -> Predictor | PromptFreeSegmenter:
+    """Return what answers the prompts, or segments without any.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    if network.is_promptable:
+        return network.predictor(max_windows=options.max_windows)
+    overlap = 0.5 if options.window_overlap is None else options.window_overlap
+    return network.segmenter(overlap=overlap, mirror=options.mirror)
 
 
 def _first(names: Sequence[str], most: int = 5) -> str:

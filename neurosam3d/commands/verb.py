@@ -6,6 +6,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from neurosam3d.intensity import get_preset
+
 
 class VerbParser(argparse.ArgumentParser):
     """A parser whose mistakes are exceptions: argparse's own exit prints the whole usage.
@@ -27,6 +29,19 @@ class VerbParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse has to say."""
         raise argparse.ArgumentError(None, message)
+
+
+def intensity_name(text: str) -> str:
+    """Return the value of an option if it is an intensity's name or expression.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither.
+    """
+    try:
+        get_preset(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def plain_console() -> Console:

@@ -8,7 +8,7 @@ Shapes: N cases.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -156,6 +156,14 @@ class CaseTable(Sequence[Case]):
         rows = np.asarray(which)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         return CaseTable(self._text, self._columns.take(torch.from_numpy(rows)), self._roots)
+
+    def of_classes(self, names: Collection[str]) -> "CaseTable":
+        """Return the cases of some classes."""
+        return self.select(np.array([case.class_name in names for case in self], dtype=bool))
+
+    def list_classes(self) -> list[str]:
+        """Name the classes of the cases, in the order in which they first come."""
+        return list(dict.fromkeys(case.class_name for case in self))
 
     def __len__(self) -> int:
         return len(self._columns.starts)

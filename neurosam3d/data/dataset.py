@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from neurosam3d.data.case import Case
 from neurosam3d.data.case_table import CaseTable
-from neurosam3d.data.sampler import SampleKey
+from neurosam3d.data.sampler import SampleKey, drawing_from
 from neurosam3d.data.store import (
     MemoryVolumes,
     ObjectMask,
@@ -111,10 +111,7 @@ class PromptableDataset(Dataset[dict[str, Any]]):
             crop before augmentation; `dataset` (the set's name), `class`, `case`; `index`.
         """
         key = key if isinstance(key, SampleKey) else SampleKey(key, seed=key)
-        # torchio's noise seeds all generators of the process, so those of CUDA are put back, too.
-        cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-        with torch.random.fork_rng(devices=cuda):
-            torch.default_generator.manual_seed(key.seed)
+        with drawing_from(key.seed):
             return self._make_sample(range(len(self))[key.index])
 
     def _make_sample(self, index: int) -> dict[str, Any]:

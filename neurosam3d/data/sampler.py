@@ -6,6 +6,7 @@ processes nor on whether the run was interrupted.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +115,16 @@ class LazyLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Let PyTorch's global generator draw from a seed, and leave it as it was before."""
+    # torchio's noise seeds all generators of the process, so those of CUDA are put back, too.
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def sample_seed(seed: int, count: int) -> int:

@@ -14,9 +14,9 @@ import torch
 from neurosam3d.evaluation.case_files import LabelFile, Scan
 from neurosam3d.evaluation.cvpr25 import ChallengeResult, ChallengeStep, Segment, play_cvpr25
 from neurosam3d.evaluation.journal import Key
+from neurosam3d.evaluation.object_scoring import Finding, Judged, Unreadable
 from neurosam3d.evaluation.protocol import Step
 from neurosam3d.evaluation.results import CaseResult, RoundResult
-from neurosam3d.evaluation.scan_evaluation import Finding, Judged, Unreadable
 from neurosam3d.evaluation.session_files import safe_name
 from neurosam3d.npz_cases import read_npz_case
 from neurosam3d.volume import Volume, write_volume

@@ -36,6 +36,7 @@ _OWN_KEYS = (
     "split_idx",
     "split_num",
     "missing_parts",
+    "scans_sha256",
     *LISTS,
 )
 
@@ -137,7 +138,7 @@ def compare_methods(
     names = tuple(methods)
     reference = names[0] if reference is None and names else str(reference)
     _check_names(names, reference, metrics)
-    cases = {name: _by_object(name, results.cases) for name, results in methods.items()}
+    cases = {name: by_object(name, results.cases) for name, results in methods.items()}
     common = sorted(set.intersection(*map(set, cases.values())))
     if not common:
         raise ValueError("methods are compared on the objects that all have, and there is none")
@@ -157,7 +158,7 @@ def compare_methods(
             for metric, (name, table), count in product(measured, tables.items(), shown)
         ),
         differences=_differences(tables, reference, measured, shown, scans=scans, seed=seed),
-        remarks=(*_protocol_remarks(methods), *_object_remarks(cases, set(common))),
+        remarks=(*protocol_remarks(methods), *object_remarks(cases, set(common))),
     )
 
 
@@ -189,8 +190,8 @@ def _differences(
     others = [name for name in tables if name != reference]
     for metric, name, count in product(metrics, others, clicks):
         paired = paired_difference(
-            _scores(tables[name], metric, count),
-            _scores(tables[reference], metric, count),
+            scores_after(tables[name], metric, count),
+            scores_after(tables[reference], metric, count),
             scans,
             lower_is_better=metric in LOWER_IS_BETTER,
             seed=seed,
@@ -200,7 +201,12 @@ def _differences(
     return tuple(replace(d, p_holm=p) for d, p in zip(differences, corrected, strict=True))
 
 
-def _by_object(name: str, cases: Sequence[CaseResult]) -> dict[tuple[str, ...], CaseResult]:
+def by_object(name: str, cases: Sequence[CaseResult]) -> dict[tuple[str, ...], CaseResult]:
+    """Return results by object, an object's repeats as one with the mean of their scores.
+
+    Raises:
+        ValueError: If two objects have one name.
+    """
     found: dict[tuple[str, ...], CaseResult] = {}
     for case in mean_over_repeats([case for case in cases if case.rounds]):
         if case.object in found:
@@ -223,15 +229,15 @@ def _shared_clicks(tables: Mapping[str, ScoreTable], wanted: Sequence[int]) -> t
     return tuple(sorted(set(wanted))) or tuple(shared)
 
 
-def _scores(table: ScoreTable, metric: str, clicks: int) -> np.ndarray:
-    """Return a metric (n,) after some clicks."""
+def scores_after(table: ScoreTable, metric: str, clicks: int) -> np.ndarray:
+    """Return a metric (n,) after some clicks, a number that the table has."""
     return table.scores[metric][:, table.clicks.index(clicks)]
 
 
 def _average(
     name: str, table: ScoreTable, metric: str, clicks: int, *, scans: np.ndarray, seed: int
 ) -> Average:
-    scores = _scores(table, metric, clicks)
+    scores = scores_after(table, metric, clicks)
     known, finite = scores[~np.isnan(scores)], scores[np.isfinite(scores)]
     (interval,) = bootstrap_intervals(scores[:, None], scans, seed=seed)
     return Average(
@@ -246,7 +252,7 @@ def _average(
     )
 
 
-def _protocol_remarks(methods: Mapping[str, Results]) -> list[str]:
+def protocol_remarks(methods: Mapping[str, Results]) -> list[str]:
     """Say how methods were judged, and where not in the same way."""
     remarks = []
     known = {name: results.protocol for name, results in methods.items() if results.protocol}
@@ -272,7 +278,7 @@ def _said(protocol: Mapping[str, Any], key: str) -> str:
     return show_value(protocol[key]) if key in protocol else "not told"
 
 
-def _object_remarks(
+def object_remarks(
     cases: Mapping[str, Mapping[tuple[str, ...], CaseResult]], common: set[tuple[str, ...]]
 ) -> list[str]:
     """Say which objects take no part because a method lacks them."""

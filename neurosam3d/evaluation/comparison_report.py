@@ -23,6 +23,7 @@ from neurosam3d.evaluation.tables import (
     show_count,
     show_mean,
     show_number,
+    show_p,
 )
 from neurosam3d.files import replacing
 
@@ -129,15 +130,9 @@ def _difference_row(difference: Difference) -> list[str]:
         short_clicks(difference.clicks),
         mean,
         *map(str, counts),
-        _show_p(paired.p_value),
-        _show_p(difference.p_holm),
+        show_p(paired.p_value),
+        show_p(difference.p_holm),
     ]
-
-
-def _show_p(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 def _markdown(comparison: Comparison) -> str:

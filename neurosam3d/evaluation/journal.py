@@ -106,5 +106,5 @@ def _check(line: str, protocol: Mapping[str, Any], path: Path) -> None:
     for key, (theirs, ours) in differing(found, protocol).items():
         raise ValueError(
             f"{path} is of an unfinished evaluation with {key} {theirs}, got {ours}; "
-            "give another --save_name, or --restart to begin anew"
+            "give the result another name, or --restart to begin anew"
         )

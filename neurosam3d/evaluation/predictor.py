@@ -1,4 +1,5 @@
-"""What an evaluation asks of a predictor; `neurosam3d.inference.Predictor` is one.
+"""What an evaluation asks of what segments: `neurosam3d.inference.Predictor` answers clicks,
+`PromptFreeSegmenter` needs none.
 
 Shapes: D H W the scan's own grid.
 """
@@ -37,6 +38,9 @@ class Session(Protocol):
     def add_point(self, point: Sequence[float], label: int) -> Answer:
         """Add a click at a voxel (d, h, w) of the scan, 1 inside the object or 0 outside."""
 
+    def add_points(self, points: np.ndarray, labels: Sequence[int] | np.ndarray) -> Answer:
+        """Add clicks (n, 3) with their labels (n,), all at once."""
+
 
 class Predictor(Protocol):
     """Whatever answers clicks on a scan."""
@@ -54,3 +58,30 @@ class Predictor(Protocol):
                 by default the window follows from the prompts.
             grow: Whether windows are added where the mask goes on beyond them.
         """
+
+
+class LabelMap(Protocol):
+    """What a network without prompts says about a scan."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """uint8 (D, H, W): 0 background, k the k-th class."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, in the order of their values."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Time it took, by part."""
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows were segmented."""
+
+
+class Segmenter(Protocol):
+    """Whatever segments a scan by itself."""
+
+    def segment(self, image: Volume) -> LabelMap:
+        """Segment a scan."""

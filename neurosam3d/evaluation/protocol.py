@@ -8,14 +8,15 @@ Shapes: D H W the scan's own grid; n clicks.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from neurosam3d.evaluation.foreground_box import find_foreground
-from neurosam3d.evaluation.predictor import Predictor
+from neurosam3d.evaluation.predictor import Answer, Predictor
 from neurosam3d.prompts import sample_clicks
 from neurosam3d.volume import Grid, Spacing
 
@@ -58,6 +59,22 @@ class Step:
         return replace(self, mask=np.zeros((0, 0, 0), dtype=bool))
 
 
+class ClickProtocol(Protocol):
+    """What decides where an object of a scan is clicked, and after which clicks there is a mask."""
+
+    @property
+    def clicks(self) -> Sequence[int]:
+        """The numbers of clicks after which there is a mask, in ascending order."""
+
+    def generator(self, *names: str, repeat: int = 0) -> torch.Generator:
+        """Return the source of an object's clicks."""
+
+    def play(
+        self, predictor: Predictor, truth: np.ndarray, *, grid: Grid, generator: torch.Generator
+    ) -> Iterator[Step]:
+        """Click an object (D, H, W) and yield what stands after each of these numbers."""
+
+
 @dataclass(frozen=True)
 class InteractiveProtocol:
     """How an object is clicked and what the predictor knows of it.
@@ -88,16 +105,14 @@ class InteractiveProtocol:
         if self.num_clicks < 1:
             raise ValueError(f"num_clicks must be at least 1, got {self.num_clicks}")
 
-    def generator(self, *names: str, repeat: int = 0) -> torch.Generator:
-        """Return the source of an object's clicks; seed, repeat and names alone decide it.
+    @property
+    def clicks(self) -> Sequence[int]:
+        """The numbers of clicks after which there is a mask: every one."""
+        return range(1, self.num_clicks + 1)
 
-        Args:
-            names: Data set, class, case and whatever else tells the object from all others.
-            repeat: Which of several runs it is: repeat r of seed s is repeat 0 of seed s + r.
-        """
-        key = json.dumps([self.seed + repeat, *names]).encode()
-        seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
-        return torch.Generator().manual_seed(seed)
+    def generator(self, *names: str, repeat: int = 0) -> torch.Generator:
+        """Return the source of an object's clicks; see `click_generator`."""
+        return click_generator(self.seed + repeat, *names)
 
     def play(
         self, predictor: Predictor, truth: np.ndarray, *, grid: Grid, generator: torch.Generator
@@ -114,10 +129,7 @@ class InteractiveProtocol:
             ValueError: If the truth is empty, not on the scan's grid, or the predictor answers on
                 another one.
         """
-        _require_shape(truth, grid, "the truth")
-        corners = bounding_box(truth)
-        if corners is None:
-            raise ValueError("an object needs at least one voxel to be clicked, got an empty truth")
+        corners = require_object(truth, grid)
         region = None
         if self.name == "oracle_roi":
             session = predictor.open_session(roi_center=corners.mean(0).tolist(), grow=False)
@@ -137,10 +149,43 @@ class InteractiveProtocol:
             num_windows = 0
             if label >= 0:
                 answer = session.add_point(point.tolist(), label)
-                _require_shape(answer.mask, grid, "the predictor's mask")
-                mask, seconds = answer.mask > 0, dict(answer.seconds)
+                mask, seconds = answered_mask(answer, grid), dict(answer.seconds)
                 num_windows = answer.num_windows
             yield Step(points, labels, mask, seconds, num_windows)
+
+
+def click_generator(seed: int, *names: str) -> torch.Generator:
+    """Return the source of an object's clicks; seed and names alone decide it.
+
+    Args:
+        seed: Of the evaluation; repeat r of seed s is the first run of seed s + r.
+        names: Data set, class, case and whatever else tells the object from all others.
+    """
+    digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def require_object(truth: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return the lowest and highest voxel (2, 3) of an object that is to be clicked.
+
+    Raises:
+        ValueError: If the truth is empty or not on the scan's grid.
+    """
+    _require_shape(truth, grid, "the truth")
+    corners = bounding_box(truth)
+    if corners is None:
+        raise ValueError("an object needs at least one voxel to be clicked, got an empty truth")
+    return corners
+
+
+def answered_mask(answer: Answer, grid: Grid) -> np.ndarray:
+    """Return the boolean mask (D, H, W) of an answer.
+
+    Raises:
+        ValueError: If it is not on the scan's grid.
+    """
+    _require_shape(answer.mask, grid, "the predictor's mask")
+    return answer.mask > 0
 
 
 def next_click(

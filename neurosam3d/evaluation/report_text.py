@@ -21,6 +21,16 @@ _MEANINGS = {
         "region of interest followed from the first click. The clicks are simulated: they fall "
         "where the prediction is wrong, as those of somebody who knows the object well."
     ),
+    "adapter3d": (
+        "3DSAM-adapter's protocol: the predictor was given voxels of the object, drawn at random "
+        "and all at once. They may lie at its very border, and none of them depends on what the "
+        "predictor answered, so this is not how a user works; prompt_roi is nearer to that."
+    ),
+    "automatic": (
+        "Without a user: the network segmented each scan once, by itself, and knows the classes it "
+        "was trained for. Objects of a class are judged where the reference has the class; what "
+        "the network finds where there is none does not count here."
+    ),
     "cvpr25": (
         "The protocol of the CVPR 2025 challenge for interactive 3-D segmentation: a box, then "
         "five clicks, each in the middle of the largest error, and the network begins anew every "

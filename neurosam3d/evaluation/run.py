@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from neurosam3d.evaluation.case_files import Scan
 from neurosam3d.evaluation.groups import Groups
 from neurosam3d.evaluation.journal import Journal, Key, key_of
+from neurosam3d.evaluation.object_scoring import Finding, LeftOut, Unreadable
 from neurosam3d.evaluation.report import SUFFIXES, write_results
 from neurosam3d.evaluation.results import CaseResult
-from neurosam3d.evaluation.scan_evaluation import Finding, LeftOut, Unreadable
 from neurosam3d.evaluation.worst_pictures import WorstPictures
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,12 @@ def name_result(save_name: Path, *parts: str) -> Path:
     return save_name.with_name("_".join((stem, *parts)) + suffix)
 
 
+def journal_of(save_name: Path) -> Path:
+    """Return the journal of a result file: it is there while the result is in the making."""
+    stem, _ = _split_name(save_name)
+    return save_name.with_name(f"{stem}.journal.jsonl")
+
+
 def run_evaluation(
     scans: Sequence[Scan],
     evaluator: Evaluator,
@@ -97,8 +103,7 @@ def run_evaluation(
         ValueError: If an unfinished evaluation of another protocol has the same name.
     """
     stem, _ = _split_name(save_name)
-    place = save_name.with_name(f"{stem}.journal.jsonl")
-    journal = Journal.start(place, protocol, restart=restart)
+    journal = Journal.start(journal_of(save_name), protocol, restart=restart)
     pictures = WorstPictures(save_name.with_name(f"{stem}_worst"), results=journal.results.values())
     outcome = judge_scans(
         scans,

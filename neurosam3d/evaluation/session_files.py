@@ -76,8 +76,8 @@ class SessionFiles:
         with replacing(_clicks_json(start)) as partial:
             partial.write_text(text, encoding="utf-8")
 
-    def read(self, start: Path, *, num_clicks: int, grid: Grid) -> Iterator[Step] | None:
-        """Read the first rounds of a session, as far as there are that many.
+    def read(self, start: Path, *, clicks: Sequence[int], grid: Grid) -> Iterator[Step] | None:
+        """Read the rounds of a session after these numbers of clicks, as far as all are there.
 
         Masks without a JSON of clicks, of another program perhaps, are taken as they are.
 
@@ -88,9 +88,9 @@ class SessionFiles:
             ValueError: If the session was made with another protocol.
             VolumeFileError: While a mask is read that is damaged or not on the scan's grid.
         """
-        paths = [_file(start, f"pred{index}") for index in range(num_clicks)]
-        rounds = self._read_clicks(start, num_clicks)
-        if len(rounds) < num_clicks or not all(path.is_file() for path in paths):
+        paths = [_file(start, f"pred{number - 1}") for number in clicks]
+        rounds = self._read_clicks(start, clicks)
+        if len(rounds) < len(clicks) or not all(path.is_file() for path in paths):
             return None
         return (
             Step(
@@ -103,13 +103,13 @@ class SessionFiles:
             for path, played in zip(paths, rounds, strict=True)
         )
 
-    def _read_clicks(self, start: Path, num_clicks: int) -> list[Mapping[str, Any]]:
-        """Return what is known of the first rounds; without a file, one more click for each."""
+    def _read_clicks(self, start: Path, clicks: Sequence[int]) -> list[Mapping[str, Any]]:
+        """Return what is known of rounds; without a file, no more than their clicks' number."""
         path = _clicks_json(start)
         if not path.is_file():
             return [
                 {"points": [[0, 0, 0]] * n, "labels": [-1] * n, "seconds": {}, "num_windows": 0}
-                for n in range(1, num_clicks + 1)
+                for n in clicks
             ]
         content = json.loads(path.read_text(encoding="utf-8"))
         for key, value in self.protocol.items():
@@ -118,7 +118,7 @@ class SessionFiles:
                     f"existing predictions must be of the protocol asked for, got {path} with "
                     f"{key} {found} instead of {value}; give another --vis_path"
                 )
-        return content["rounds"][:num_clicks]
+        return [played for played in content["rounds"] if len(played["labels"]) in clicks]
 
 
 def draw_markers(points: np.ndarray, labels: np.ndarray, *, grid: Grid) -> np.ndarray:

@@ -116,6 +116,13 @@ def show_mean(value: float | None, interval: Sequence[float] | None) -> str:
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
+def show_p(value: float | None) -> str:
+    """Return a p-value as tables have it."""
+    if value is None:
+        return NOTHING
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
 def show_value(value: Any) -> str:
     """Return a setting of a protocol as text."""
     if isinstance(value, list | tuple):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from neurosam3d.evaluation.object_scoring import Judged
 from neurosam3d.evaluation.plots import plot_case
 from neurosam3d.evaluation.protocol import Step, bounding_box
 from neurosam3d.evaluation.results import CaseResult
-from neurosam3d.evaluation.scan_evaluation import Judged
 from neurosam3d.evaluation.scene import Round
 from neurosam3d.evaluation.session_files import safe_name
 from neurosam3d.prompts import Prompts

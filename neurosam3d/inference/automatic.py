@@ -225,8 +225,8 @@ class AutomaticMaskGenerator:
         """Ask a window about each of the points (B, 3) alone, and filter the answers."""
         with log.timed("encode"):
             embedding = self.predictor.embedding(window)
-            if embedding.is_cuda:
-                torch.cuda.synchronize(embedding.device)
+            if self.predictor.network.device.type == "cuda":
+                torch.cuda.synchronize(self.predictor.network.device)
         coords = torch.from_numpy(points - window.start).float()[:, None]  # (B, 1, 3)
         labels = torch.ones(len(points), 1, dtype=torch.int64)
         with log.timed("decode"):

@@ -3,8 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from torch import Tensor
-
+from neurosam3d.inference.network import Embedding
 from neurosam3d.inference.windows import Window
 
 
@@ -22,7 +21,7 @@ class EmbeddingCache:
         if max_bytes < 0:
             raise ValueError(f"cache_bytes must not be negative, got {max_bytes}")
         self.max_bytes = max_bytes
-        self._kept: OrderedDict[Window, Tensor] = OrderedDict()
+        self._kept: OrderedDict[Window, Embedding] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -32,7 +31,7 @@ class EmbeddingCache:
         """Bytes that the kept embeddings take."""
         return sum(embedding.nbytes for embedding in self._kept.values())
 
-    def get(self, window: Window, compute: Callable[[Window], Tensor]) -> Tensor:
+    def get(self, window: Window, compute: Callable[[Window], Embedding]) -> Embedding:
         """Return the embedding of a window, computed if it is not kept."""
         if window in self._kept:
             self._kept.move_to_end(window)

@@ -32,6 +32,14 @@ class WindowAnswer:
     iou: Tensor
 
 
+class Embedding(Protocol):
+    """What a network keeps of a window, to answer any number of prompts about it."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+
+
 class PromptableNetwork(Protocol):
     """What the predictor needs of a network."""
 
@@ -51,11 +59,11 @@ class PromptableNetwork(Protocol):
     def device(self) -> torch.device:
         """Where the network computes."""
 
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> Embedding:
         """Embed one normalised window (1, 1, D, H, W)."""
 
-    def decode(self, embedding: Tensor, prompts: Prompts) -> WindowAnswer:
-        """Answer B prompts on one embedding."""
+    def decode(self, embedding: Any, prompts: Prompts) -> WindowAnswer:
+        """Answer B prompts on one embedding that `encode` returned."""
 
 
 class WindowNetwork:
@@ -86,7 +94,8 @@ class WindowNetwork:
         for part in ("image_encoder", "prompt_encoder", "mask_decoder"):
             if not hasattr(model, part):
                 raise ValueError(f"a promptable network has a {part}, {type(model).__name__} not")
-        self.roi_size = _window_size(model, roi_size)
+        own = getattr(model, "image_size", None)
+        self.roi_size = window_size(model, roi_size, own=own)
         stride = self.roi_size[0] // getattr(model, "mask_size", self.roi_size[0])
         d, h, w = (side // stride for side in self.roi_size)
         self.mask_size: Triple = (d, h, w)
@@ -98,7 +107,7 @@ class WindowNetwork:
 
     def encode(self, image: Tensor) -> Tensor:
         """Embed one normalised window (1, 1, D, H, W)."""
-        with self._alone():
+        with undisturbed(self.device):
             return self._model.image_encoder(image.to(self.device))
 
     def decode(self, embedding: Tensor, prompts: Prompts) -> WindowAnswer:
@@ -107,7 +116,7 @@ class WindowNetwork:
         Without a mask prompt a mask of zeros is given, as in the first round of all training.
         """
         points, box, mask = self._inputs(prompts)
-        with self._alone():
+        with undisturbed(self.device):
             sparse, dense = self._model.prompt_encoder(points=points, boxes=box, masks=mask)
             low_res, iou = self._model.mask_decoder(
                 image_embeddings=embedding.to(self.device),
@@ -132,15 +141,27 @@ class WindowNetwork:
         batch = 1 if first is None else len(first)
         return points, box, torch.zeros(batch, 1, *self.mask_size, device=self.device)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            yield
+
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Let a network compute without gradients and in its own precision, whoever calls it."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
-def _window_size(model: nn.Module, roi_size: int | Sequence[int] | None) -> Triple:
-    """Settle the voxels of a window."""
-    own = getattr(model, "image_size", None)
+def window_size(
+    model: nn.Module, roi_size: int | Sequence[int] | None, *, own: int | None
+) -> Triple:
+    """Settle the voxels of a window.
+
+    Args:
+        model: The network.
+        roi_size: What is asked for, if anything.
+        own: The only side that the network takes, if there is one.
+
+    Raises:
+        ValueError: If neither says it, or the two do not agree.
+    """
     wanted = own if roi_size is None else roi_size
     if wanted is None:
         raise ValueError(f"roi_size must be given, {type(model).__name__} has no image_size")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from neurosam3d.inference.mosaic import OUTSIDE_LOGIT, Mosaic
 from neurosam3d.inference.windows import Window, box_window
-from neurosam3d.inference.working_scan import WorkingScan, map_points
+from neurosam3d.inference.working_scan import WorkingScan, map_points, repeat_outermost
 from neurosam3d.prompts import boxes_from_masks
 from neurosam3d.volume import Grid, Volume, restore, write_volume
 
@@ -111,11 +110,9 @@ class Prediction:
         if known is None or region is None or not self._scan.is_interpolated:
             return known
         # The scan's outermost voxels may lie further out than the working grid's: repeat those.
-        at_start = np.equal(region.start, 0).astype(int)
-        at_stop = np.equal(region.stop, shape).astype(int)
-        padding = np.stack([at_start, at_stop], axis=1)[::-1].ravel().tolist()  # last axis first
-        data = F.pad(known.data[None], padding, mode="replicate")[0]
-        return Volume(data, known.grid.window((-at_start).tolist(), data.shape[1:]).affine)
+        return repeat_outermost(
+            known, at_start=np.equal(region.start, 0), at_stop=np.equal(region.stop, shape)
+        )
 
     def _on_scan(self, known: Volume, *, fill: float) -> tuple[Window, np.ndarray]:
         """Return the box of the scan's voxels that a part of the working grid covers, and them."""

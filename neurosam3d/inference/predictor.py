@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neurosam3d.inference.adapter_network import AdapterNetwork
 from neurosam3d.inference.embeddings import EmbeddingCache
-from neurosam3d.inference.network import PromptableNetwork, WindowNetwork
+from neurosam3d.inference.network import Embedding, PromptableNetwork, WindowNetwork
 from neurosam3d.inference.object_prompts import (
     Coordinates,
     MaskPrompt,
@@ -23,6 +24,7 @@ from neurosam3d.inference.window_reader import WindowReader
 from neurosam3d.inference.windows import Window, centred_window
 from neurosam3d.inference.working_scan import WorkingScan
 from neurosam3d.intensity import padding_value
+from neurosam3d.models.adapter3d import Adapter3D
 from neurosam3d.volume import Grid, Spacing, Volume, read_volume
 
 CACHE_BYTES = 2**29
@@ -41,7 +43,8 @@ class Predictor:
     `world=True`. Orientation, resampling and windows are undone in the result.
 
     Args:
-        model: A network of SAM's seam in 3-D, or any other `PromptableNetwork`.
+        model: A network of SAM's seam in 3-D, a 3DSAM-adapter with prompts, or any other
+            `PromptableNetwork`.
         spacing: Voxel size in millimetres at which the network sees the scan, as in its training;
             None for the scan's own.
         roi_size: Voxels of the network's field of view; by default the model's.
@@ -71,11 +74,7 @@ class Predictor:
         padding_value(intensity)
         if spacing is not None:
             Grid((1, 1, 1), np.eye(4)).with_spacing(spacing)
-        self.network: PromptableNetwork = (
-            WindowNetwork(model, roi_size=roi_size, device=device)
-            if isinstance(model, nn.Module)
-            else model
-        )
+        self.network = _network_of(model, roi_size, device)
         self.spacing = spacing
         self.intensity = intensity
         self.max_windows = max_windows
@@ -110,12 +109,12 @@ class Predictor:
         Raises:
             ValueError: If it cannot be read, or has several channels.
         """
-        volume, source = _read(image)
+        volume, source = read_scan(image)
         scan = WorkingScan(volume, spacing=self.spacing, intensity=self.intensity)
         self._scan, self._source, self._session = scan, source, None
         self.embeddings.clear()
 
-    def embedding(self, window: Window) -> Tensor:
+    def embedding(self, window: Window) -> Embedding:
         """Return the network's embedding of a window, computed if it is not kept."""
         return self.embeddings.get(
             window, lambda window: self.network.encode(self.scan.cut(window))
@@ -209,7 +208,25 @@ class Predictor:
         return self._session
 
 
-def _read(image: Image) -> tuple[Volume, Path | None]:
+def _network_of(
+    model: nn.Module | PromptableNetwork,
+    roi_size: int | Sequence[int] | None,
+    device: torch.device | str | None,
+) -> PromptableNetwork:
+    """Let a model answer prompts about windows, whatever its parts are."""
+    if isinstance(model, Adapter3D):
+        return AdapterNetwork(model, roi_size=roi_size, device=device)
+    if isinstance(model, nn.Module):
+        return WindowNetwork(model, roi_size=roi_size, device=device)
+    return model
+
+
+def read_scan(image: Image) -> tuple[Volume, Path | None]:
+    """Return a scan, and the file or folder that it was read from, if it was.
+
+    Raises:
+        ValueError: If it cannot be read, or an array has other axes than (D, H, W).
+    """
     if isinstance(image, Path | str):
         return read_volume(image), Path(image)
     if isinstance(image, Volume):

@@ -113,7 +113,7 @@ def write_scan(
             series=series,
             network=origin.network,
             parameters={key: str(value) for key, value in origin.settings.items()},
-            is_automatic=scan.automatic is not None,
+            is_automatic=all(one.prompts is None for one in scan.objects),
         )
         return target
 

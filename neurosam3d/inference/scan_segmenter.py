@@ -13,8 +13,14 @@ from neurosam3d.inference.dicom_seg import read_series
 from neurosam3d.inference.label_map import Overlap
 from neurosam3d.inference.named_object import NamedObject
 from neurosam3d.inference.predictor import Predictor
+from neurosam3d.inference.prompt_free import PromptFreeSegmenter
 from neurosam3d.inference.scan_files import Origin, suffix_of, write_scan
-from neurosam3d.inference.segmented import SegmentedScan, segment_objects, take_automatic
+from neurosam3d.inference.segmented import (
+    SegmentedScan,
+    segment_objects,
+    take_automatic,
+    take_label_map,
+)
 from neurosam3d.volume import Volume, read_volume
 
 
@@ -51,7 +57,7 @@ class ScanSegmenter:
     """Reads, segments and writes one scan after the other.
 
     Args:
-        predictor: Answers the prompts.
+        network: Answers the prompts, or segments without any.
         origin: What the files say of how they were made.
         find_all: Looks for everything in the predictor's scan, for jobs without objects.
         overlap: Whose a voxel is that several objects claim.
@@ -59,7 +65,7 @@ class ScanSegmenter:
         channel: Which channel of scans with several to segment.
     """
 
-    predictor: Predictor
+    network: Predictor | PromptFreeSegmenter
     origin: Origin
     find_all: Callable[[Predictor], AutomaticResult] | None = None
     overlap: Overlap = "highest"
@@ -78,7 +84,6 @@ class ScanSegmenter:
         seconds: dict[str, float] = defaultdict(float)
         with _timed(seconds, "read"):
             volume = pick_channel(read_volume(job.image), self.channel, job.image)
-            self.predictor.set_image(volume)
         start = time.perf_counter()
         scan = self._segment(job, volume)
         # What the network did not take: the scan was brought to its spacing, objects were compared.
@@ -96,11 +101,16 @@ class ScanSegmenter:
         return FinishedScan(replace(scan, seconds=dict(seconds)), files)
 
     def _segment(self, job: ScanJob, volume: Volume) -> SegmentedScan:
+        if isinstance(self.network, PromptFreeSegmenter):
+            if job.objects is not None:
+                raise ValueError(f"{job.image} has prompts, which the network does not take")
+            return take_label_map(self.network.segment(volume), volume)
+        self.network.set_image(volume)
         if job.objects is not None:
-            return segment_objects(self.predictor, job.objects, overlap=self.overlap)
+            return segment_objects(self.network, job.objects, overlap=self.overlap)
         if self.find_all is None:
             raise ValueError(f"{job.image} needs at least one object to look for, got none")
-        found = replace(self.find_all(self.predictor), source=job.image)
+        found = replace(self.find_all(self.network), source=job.image)
         return take_automatic(found, volume)
 
 

@@ -1,4 +1,4 @@
-"""The objects of one scan: found by prompts, or all that there are, as one label map.
+"""The objects of one scan as one label map: found by prompts, or without.
 
 Shapes: D H W the scan's own axes.
 """
@@ -14,6 +14,7 @@ from neurosam3d.inference.label_map import Claim, LabelMap, Overlap, label_type,
 from neurosam3d.inference.named_object import NamedObject, check_names
 from neurosam3d.inference.object_prompts import ObjectPrompts, place_prompts, require_place
 from neurosam3d.inference.predictor import Predictor
+from neurosam3d.inference.prompt_free import LabelMapAnswer
 from neurosam3d.inference.sparse_mask import SparseMask
 from neurosam3d.volume import Grid, Volume
 
@@ -119,3 +120,14 @@ def take_automatic(result: AutomaticResult, volume: Volume) -> SegmentedScan:
     values = result.label_map.astype(label_type(len(objects)), copy=False)
     label_map = LabelMap(values, tuple(one.name for one in objects))
     return SegmentedScan(volume, objects, label_map, OVERLAP_RULE, result.seconds, result)
+
+
+def take_label_map(answer: LabelMapAnswer, volume: Volume) -> SegmentedScan:
+    """Return what a network without prompts found in a scan: its classes, each as one object."""
+    objects = tuple(
+        SegmentedObject(name, SparseMask.from_array(answer.mask(name)), None, answer.num_windows)
+        for name in answer.classes
+    )
+    seconds = {step: answer.seconds[step] for step in ("segment", "restore")}  # the rest: prepare
+    label_map = LabelMap(answer.labels, answer.classes)
+    return SegmentedScan(volume, objects, label_map, "highest", seconds)

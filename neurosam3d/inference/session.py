@@ -98,7 +98,22 @@ class Session:
                 where the object is.
         """
         points = np.asarray(point, dtype=np.float64)[None]
-        return self.add(ObjectPrompts(points=points, labels=[label], world=world))
+        return self.add_points(points, [label], world=world)
+
+    def add_points(
+        self, points: Coordinates, labels: Sequence[int] | np.ndarray, *, world: bool = False
+    ) -> Prediction:
+        """Add points, all at once, and predict.
+
+        Args:
+            points: Voxel indices (N, 3) of the scan, or RAS+ millimetres.
+            labels: One per point, as in `add_point`.
+            world: The points are in millimetres.
+
+        Raises:
+            ValueError: As `add_point`.
+        """
+        return self.add(ObjectPrompts(points=points, labels=labels, world=world))
 
     def set_box(self, box: Coordinates, *, world: bool = False) -> Prediction:
         """Give a box, in place of an earlier one, and predict.
@@ -144,7 +159,7 @@ class Session:
         known = {} if new.mask is not None else {**self._grown, **last.answers}
         asked = [window for window in known if self._reader.concerns(window, new)]
         asked += self._open_windows(joined, new if known else joined, list(known))
-        asked = asked[: self._max_windows]
+        asked = self._without_silent_start(asked[: self._max_windows], joined)
         self._reader.restart_clock()
         for window in asked:
             mask = self._mask_prompt(window, joined, known)
@@ -232,6 +247,12 @@ class Session:
                 raise ValueError(f"points must lie in the window if it may not grow, got {place}")
             opened.append(window_around(point, self._scan, roi_size))
         return opened
+
+    def _without_silent_start(self, asked: list[Window], prompts: PlacedPrompts) -> list[Window]:
+        """Leave out the start if all prompts lie in other windows, between which it was laid."""
+        if len(asked) == 1 or prompts.has_mask:
+            return asked
+        return [w for w in asked if w != self._start or self._reader.concerns(w, prompts)]
 
     def _with_box_as_point(self, new: PlacedPrompts) -> PlacedPrompts:
         """Give a network without box prompts a point in the middle of the box."""

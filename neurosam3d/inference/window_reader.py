@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neurosam3d.inference.embeddings import EmbeddingCache
-from neurosam3d.inference.network import PromptableNetwork, WindowAnswer
+from neurosam3d.inference.network import Embedding, PromptableNetwork, WindowAnswer
 from neurosam3d.inference.object_prompts import PlacedPrompts
 from neurosam3d.inference.opening import box_extent
 from neurosam3d.inference.windows import Window
@@ -70,10 +70,10 @@ class WindowReader:
             answer = self.network.decode(embedding, asked)
             return replace(answer, logits=answer.logits.float().cpu())
 
-    def embedding(self, window: Window) -> Tensor:
+    def embedding(self, window: Window) -> Embedding:
         """Return the embedding of a window, computed if it is not kept."""
 
-        def encode(window: Window) -> Tensor:
+        def encode(window: Window) -> Embedding:
             image = self.scan.cut(window)
             with self._timed("encode"):
                 return self.network.encode(image)

@@ -7,6 +7,7 @@ Shapes: N points; D H W voxels of a window.
 """
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from neurosam3d.inference.windows import Window
@@ -90,6 +91,23 @@ class WorkingScan:
     def _coarser(self, level: int) -> Volume:
         """Sample the next finer level, so that noise goes down with every level."""
         return restore(self._volume(level - 1), self.grid(level))
+
+
+def repeat_outermost(volume: Volume, *, at_start: np.ndarray, at_stop: np.ndarray) -> Volume:
+    """Let a volume reach one voxel further, with the values that its outermost voxels have.
+
+    A working grid lies inside the scan's field of view, so that the scan's own outermost voxels may
+    lie up to one voxel beyond it.
+
+    Args:
+        volume: What to enlarge.
+        at_start: Along which axes (3,) it is enlarged before its first voxel.
+        at_stop: The same behind its last voxel.
+    """
+    before = np.asarray(at_start, dtype=int)
+    padding = np.stack([before, at_stop], axis=1)[::-1].ravel().tolist()  # last axis first
+    data = F.pad(volume.data[None], padding, mode="replicate")[0]
+    return Volume(data, volume.grid.window((-before).tolist(), data.shape[1:]).affine)
 
 
 def map_points(points: np.ndarray, affine: np.ndarray, onto: np.ndarray) -> np.ndarray:

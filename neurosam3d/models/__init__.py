@@ -21,6 +21,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_h": partial(build_vit_sam3d, "vit_h"),
     "vit_hiera": partial(build_hiera_sam3d, "vit_hiera"),
     "dinov2": build_dinov2_sam3d,
+    "adapter3d_vit_tiny": partial(build_adapter3d, "adapter3d_vit_tiny"),
     "adapter3d_vit_b": partial(build_adapter3d, "adapter3d_vit_b"),
     "adapter3d_vit_l": partial(build_adapter3d, "adapter3d_vit_l"),
     "adapter3d_vit_h": partial(build_adapter3d, "adapter3d_vit_h"),

@@ -31,10 +31,11 @@ class Adapter3D(nn.Module):
         config: Size of the encoder.
         crop_size: Side P of a crop in voxels.
         prompt_free: Leave out the prompt encoder.
+        labelled_clicks: Tell clicks on the object from those beside it.
         checkpoint_blocks: Recompute the encoder's blocks in the backward pass.
 
     Raises:
-        ValueError: If ``crop_size`` is not allowed.
+        ValueError: If ``crop_size`` is not allowed, or there are labelled clicks but no prompts.
     """
 
     def __init__(
@@ -43,27 +44,41 @@ class Adapter3D(nn.Module):
         *,
         crop_size: int,
         prompt_free: bool = False,
+        labelled_clicks: bool = False,
         checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
+        if prompt_free and labelled_clicks:
+            raise ValueError(
+                "a network without prompts has no labelled clicks, got prompt_free=True and "
+                "labelled_clicks=True"
+            )
         self.crop_size = crop_size
+        self.labelled_clicks = labelled_clicks
         self.image_encoder = Adapter3DEncoder(
             config, crop_size=crop_size, checkpoint_blocks=checkpoint_blocks
         )
-        self.prompt_encoder = None if prompt_free else VisualPromptEncoder(config.out_dim)
+        self.prompt_encoder = None
+        if not prompt_free:
+            self.prompt_encoder = VisualPromptEncoder(
+                config.out_dim, labelled_clicks=labelled_clicks
+            )
         self.mask_decoder = MultiLevelDecoder(config.out_dim)
 
-    def forward(self, image: Tensor, points: Tensor | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, points: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Segment crops in one call.
 
         Args:
             image: (B, 1, P, P, P).
             points: See `decode`.
+            labels: See `decode`.
 
         Returns:
             Logits (B, 2, P, P, P): background, object.
         """
-        return self.decode(self.encode(image), image, points)
+        return self.decode(self.encode(image), image, points, labels)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Map crops (B, 1, P, P, P) to features (B, C, h, w, d) of four levels.
@@ -73,7 +88,13 @@ class Adapter3D(nn.Module):
         """
         return self.image_encoder(_slices_last(image))
 
-    def decode(self, features: list[Tensor], image: Tensor, points: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        features: list[Tensor],
+        image: Tensor,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Segment crops that were encoded before.
 
         Args:
@@ -81,12 +102,15 @@ class Adapter3D(nn.Module):
             image: The same crops (B, 1, P, P, P).
             points: Voxel indices (B, N, 3), ordered (d, h, w), N at least 1. Features fade to zero
                 outside the crop, so that a click there says nothing.
+            labels: Labels of the points (B, N): 1 on the object; 0 beside it, which only a network
+                with labelled clicks understands; -1 not a point. None for 1 everywhere.
 
         Returns:
             Logits (B, 2, P, P, P): background, object.
 
         Raises:
-            ValueError: If there are no points for a network with prompts, or some for one without.
+            ValueError: If there are no points for a network with prompts, or some for one without,
+                or a label that it does not understand.
         """
         crop = (self.crop_size,) * 3
         if self.prompt_encoder is None:
@@ -96,7 +120,8 @@ class Adapter3D(nn.Module):
         elif points is None:
             raise ValueError("a network with prompts needs points, got none")
         else:
-            prompted = self.prompt_encoder(features[-1], points[..., [1, 2, 0]], crop=crop)
+            points = points[..., [1, 2, 0]]  # (B, N, 3) along H, W, D
+            prompted = self.prompt_encoder(features[-1], points, labels, crop=crop)
             features = [*features[:-1], prompted]
         logits = self.mask_decoder(features, _slices_last(image), size=crop)  # (B, 2, H, W, D)
         return logits.permute(0, 1, 4, 2, 3)
@@ -128,6 +153,7 @@ def build_adapter3d(
     *,
     crop_size: int = 128,
     prompt_free: bool = False,
+    labelled_clicks: bool = False,
     freeze_sam: bool = True,
     checkpoint_blocks: bool = False,
 ) -> Adapter3D:
@@ -138,18 +164,22 @@ def build_adapter3d(
 
     Args:
         name: A key of ``ADAPTER3D_CONFIGS``.
-        crop_size: Side P of the cubic crop in voxels, a multiple of 64.
+        crop_size: Side P of the cubic crop in voxels, a multiple of 64 (of 32 for the
+            tiny network).
         prompt_free: Leave out the prompt encoder; the network then segments by itself.
+        labelled_clicks: Let the network tell clicks on the object from those beside it, which the
+            published one cannot.
         freeze_sam: Train no more than `Adapter3D.freeze_sam` leaves.
         checkpoint_blocks: Recompute the encoder's blocks in the backward pass to save memory.
 
     Raises:
-        ValueError: If ``crop_size`` is not allowed.
+        ValueError: If ``crop_size`` is not allowed, or there are labelled clicks but no prompts.
     """
     model = Adapter3D(
         ADAPTER3D_CONFIGS[name],
         crop_size=crop_size,
         prompt_free=prompt_free,
+        labelled_clicks=labelled_clicks,
         checkpoint_blocks=checkpoint_blocks,
     )
     if freeze_sam:

@@ -60,6 +60,10 @@ ADAPTER3D_CONFIGS = {
     "adapter3d_vit_h": Adapter3DConfig(
         dim=1280, depth=32, num_heads=16, global_blocks=(7, 15, 23, 31)
     ),
+    # For tests and for trials on a CPU; no weights fit.
+    "adapter3d_vit_tiny": Adapter3DConfig(
+        dim=192, depth=4, num_heads=3, global_blocks=(0, 1, 2, 3), grid_side=16, out_dim=64
+    ),
 }
 
 

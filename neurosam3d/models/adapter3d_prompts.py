@@ -1,7 +1,10 @@
 """The visual sampler of 3DSAM-adapter (arXiv:2306.13465): clicks are the features found where they
 are, and change the features of the whole crop through a few global queries.
 
-Clicks have no label: what a click is on must be plain from the features there.
+As published clicks have no label: what a click is on must be plain from the features there. With
+labelled clicks, which are an addition of ours, a learnt vector tells what was meant.
+
+Labels: 1 on the object, 0 beside it, -1 not a point, which only fills a batch.
 
 Shapes: B batch, N clicks, C channels, Q global queries, I = h*w*d tokens of the grid.
 """
@@ -14,6 +17,7 @@ from neurosam3d.models.layers import MLP
 from neurosam3d.models.two_way_transformer import ProjectedAttention
 
 NUM_QUERIES = 10
+NOT_A_POINT = -1
 
 
 class VisualSamplerLayer(nn.Module):
@@ -39,11 +43,15 @@ class VisualSamplerLayer(nn.Module):
         self.cross_attn_token_to_image = ProjectedAttention(dim, num_heads, downsample_rate=2)
         self.cross_attn_token_to_image.requires_grad_(False)
 
-    def forward(self, points: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Update clicks (B, N, C) and image (B, I, C)."""
+    def forward(
+        self, points: Tensor, image: Tensor, is_point: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Update clicks (B, N, C), of which not all need be points (B, N), and image (B, I, C)."""
         queries = self.global_query.expand(len(points), -1, -1)
         tokens = torch.cat([queries, points], dim=1)  # (B, Q + N, C)
-        tokens = self.norm2(tokens + self.norm1(self.self_attn(tokens, tokens, tokens)))
+        seen = None if is_point is None else F.pad(is_point, (NUM_QUERIES, 0), value=True)
+        attended = self.self_attn(tokens, tokens, tokens, seen=seen)
+        tokens = self.norm2(tokens + self.norm1(attended))
         queries, points = tokens.tensor_split([NUM_QUERIES], dim=1)
         queries = self.norm3(queries + self.mlp(queries))
         image = self.norm4(image + self.cross_attn_image_to_token(image, queries, queries))
@@ -66,10 +74,10 @@ class VisualSampler(nn.Module):
             VisualSamplerLayer(dim, num_heads=num_heads, mlp_dim=mlp_dim) for _ in range(depth)
         )
 
-    def forward(self, points: Tensor, image: Tensor) -> Tensor:
-        """Update the image (B, I, C) by clicks (B, N, C)."""
+    def forward(self, points: Tensor, image: Tensor, is_point: Tensor | None = None) -> Tensor:
+        """Update the image (B, I, C) by clicks (B, N, C), of which some may be no points (B, N)."""
         for layer in self.layers:
-            points, image = layer(points, image)
+            points, image = layer(points, image, is_point)
         return image
 
 
@@ -78,29 +86,61 @@ class VisualPromptEncoder(nn.Module):
 
     Args:
         dim: Channels C of the features.
+        labelled_clicks: Add a learnt vector to the features of a click, one for each label. They
+            start at zero, so that published weights mean what they meant.
     """
 
     positional_encoding_gaussian_matrix: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, labelled_clicks: bool = False) -> None:
         super().__init__()
+        self.label_embedding = nn.Parameter(torch.zeros(2, dim)) if labelled_clicks else None
         # Published weights have a random position encoding, which is not computed.
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(3, dim // 2))
         self.transformer = VisualSampler(dim, depth=2, num_heads=8, mlp_dim=8 * dim)
 
-    def forward(self, features: Tensor, points: Tensor, *, crop: tuple[int, int, int]) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        points: Tensor,
+        labels: Tensor | None = None,
+        *,
+        crop: tuple[int, int, int],
+    ) -> Tensor:
         """Map features to features of the same shape that know of the clicks.
 
         Args:
             features: (B, C, h, w, d).
             points: Voxel indices (B, N, 3) in the crop, ordered as its axes H, W, D. Outside the
                 crop, features fade to zero within half a token.
+            labels: Labels of the clicks (B, N); None for 1 everywhere.
             crop: Sides of the crop in voxels along H, W, D.
+
+        Raises:
+            ValueError: If a label is unknown, or 0 without labelled clicks.
         """
         sampled = sample_features(features, points, crop=crop)  # (B, N, C)
+        is_point = None if labels is None else self._find_points(labels)
+        if self.label_embedding is not None:
+            if labels is None:
+                sampled = sampled + self.label_embedding[1]
+            else:
+                sampled = sampled + self.label_embedding[labels.clamp(min=0)]
         image = features.flatten(2).transpose(1, 2)  # (B, I, C)
-        image = self.transformer(sampled, image)
+        image = self.transformer(sampled, image, is_point)
         return image.transpose(1, 2).unflatten(2, features.shape[2:])
+
+    def _find_points(self, labels: Tensor) -> Tensor | None:
+        """Tell which clicks are points (B, N); None if all are."""
+        found = set(labels.unique().tolist())
+        allowed = {NOT_A_POINT, 1} if self.label_embedding is None else {NOT_A_POINT, 0, 1}
+        if not found <= allowed:
+            raise ValueError(
+                f"labels of clicks must be among {sorted(allowed)} "
+                f"{'without' if self.label_embedding is None else 'with'} labelled_clicks, "
+                f"got {sorted(found)}"
+            )
+        return labels != NOT_A_POINT if NOT_A_POINT in found else None
 
 
 def sample_features(features: Tensor, points: Tensor, *, crop: tuple[int, int, int]) -> Tensor:

@@ -33,12 +33,16 @@ class ProjectedAttention(nn.Module):
         self.v_proj = nn.Linear(dim, inner)
         self.out_proj = nn.Linear(inner, dim)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Let queries (B, Q, C) attend to keys and values (B, K, C); returns (B, Q, C)."""
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *, seen: Tensor | None = None) -> Tensor:
+        """Let queries (B, Q, C) attend to keys and values (B, K, C), or only to those that are to
+        be seen (B, K); returns (B, Q, C).
+        """
         q, k, v = self.q_proj(q), self.k_proj(k), self.v_proj(v)
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
         dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)  # (B, N, Q, inner/N)
+        mask = None if seen is None else seen[:, None, None]  # (B, 1, 1, K)
+        # (B, N, Q, inner/N)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
 

@@ -1,8 +1,11 @@
 """What training minimises.
 
-Shapes: B batch; D H W volume.
+Shapes: B batch; K classes, the background first; D H W volume.
 """
 
+from collections.abc import Sequence
+
+import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +28,66 @@ class MaskLoss(nn.Module):
         to float32 first.
         """
         return self.dice_ce(logits.float(), truth.float())
+
+
+class SegmentationLoss(nn.Module):
+    """Dice loss of the classes but the background, plus cross-entropy of all, of a softmax.
+
+    Dice is taken per item and class, with 1e-5 in numerator and denominator. Both weights 0.5 give
+    the loss of the 3DSAM-adapter (arXiv:2306.13465), both 1 that of its baselines and of nnU-Net
+    (arXiv:1904.08128).
+
+    Args:
+        dice_weight: Weight of the Dice loss.
+        ce_weight: Weight of the cross-entropy.
+
+    Raises:
+        ValueError: If a weight is negative or both are 0.
+    """
+
+    def __init__(self, *, dice_weight: float = 1.0, ce_weight: float = 1.0) -> None:
+        super().__init__()
+        if min(dice_weight, ce_weight) < 0 or max(dice_weight, ce_weight) == 0:
+            raise ValueError(
+                "dice_weight and ce_weight must be at least 0 and one of them above, "
+                f"got {dice_weight} and {ce_weight}"
+            )
+        self.dice_ce = DiceCELoss(
+            include_background=False,
+            to_onehot_y=True,
+            softmax=True,
+            lambda_dice=dice_weight,
+            lambda_ce=ce_weight,
+        )
+
+    def forward(self, logits: Tensor | Sequence[Tensor], label: Tensor) -> Tensor:
+        """Compare logits with a label map, as a scalar.
+
+        Logits of several levels (deep supervision) are each compared with the label map at their
+        resolution, as sampled at the centres of their voxels; see `level_weights`.
+
+        Args:
+            logits: (B, K, D, H, W), or a list of such from the finest to the coarsest, of which
+                only the first has the label's resolution.
+            label: Classes (B, 1, D, H, W), 0 for background.
+        """
+        if isinstance(logits, Tensor):
+            return self.dice_ce(logits.float(), label)
+        losses = [
+            self.dice_ce(level.float(), F.interpolate(label, level.shape[2:], mode="nearest-exact"))
+            for level in logits
+        ]
+        return torch.stack(losses) @ level_weights(len(losses)).to(losses[0])
+
+
+def level_weights(num_levels: int) -> Tensor:
+    """Weigh levels of logits from the finest to the coarsest: 1, 1/2, 1/4 and so on, the coarsest
+    of several 0, scaled to a sum of 1, as nnU-Net does (arXiv:1904.08128, supplement).
+    """
+    weights = 0.5 ** torch.arange(num_levels, dtype=torch.float32)
+    if num_levels > 1:
+        weights[-1] = 0
+    return weights / weights.sum()
 
 
 def iou_loss(iou_prediction: Tensor, logits: Tensor, truth: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""The optimizer's parameter groups and the learning rate over the steps."""
+"""Optimizers, their parameter groups, and the learning rate over steps or epochs."""
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -12,12 +13,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from neurosam3d.training.finetune import block_index, count_blocks
 
 ScheduleName = Literal["steplr", "multisteplr", "coswarm", "linearlr"]
+EpochScheduleName = Literal["linear", "poly", "constant"]
+OptimizerName = Literal["adamw", "sgd"]
 
 # The image encoder learns at the full rate; the two small parts, which see every click, at a tenth.
 RATE_FACTORS = {"image_encoder": 1.0, "prompt_encoder": 0.1, "mask_decoder": 0.1}
 # Learned positions and tokens that are plain parameters of more than one axis.
 TABLES = ("pos_embed", "rel_pos", "cls_token", "mask_token", "register_tokens")
 RAMP_START, RAMP_STEPS = 0.1, 5  # "linearlr": a tenth of the rate, growing over five steps
+LINEAR_END, POLY_POWER = 0.01, 0.9  # "linear" ends at a hundredth; "poly": (1 - share) ** 0.9
 
 
 def parameter_groups(
@@ -121,9 +125,7 @@ def build_scheduler(
     Raises:
         ValueError: If the schedule is unknown or a number is out of its range.
     """
-    names = get_args(ScheduleName)
-    if schedule not in names:
-        raise ValueError(f"unknown lr_scheduler {schedule!r}; known: {', '.join(names)}")
+    _require_known("lr_scheduler", schedule, get_args(ScheduleName))
     if not step_size or min(step_size) < 1:
         raise ValueError(f"step_size must list numbers of steps >= 1, got {list(step_size)}")
     if warmup_steps < 0:
@@ -141,3 +143,63 @@ def build_scheduler(
         )
 
     return LambdaLR(optimizer, factor)
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter],
+    *,
+    optimizer: OptimizerName,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+) -> Optimizer:
+    """Build an optimizer of those parameters that learn, all of which decay, as published.
+
+    The 3DSAM-adapter and its baselines (arXiv:2306.13465) learn by AdamW, nnU-Net
+    (arXiv:1904.08128) by stochastic gradient descent with Nesterov's momentum.
+
+    Args:
+        parameters: Those of the network.
+        optimizer: adamw or sgd.
+        lr: Learning rate.
+        weight_decay: Decay of the weights.
+        momentum: Momentum of sgd; adamw has its usual ones.
+
+    Raises:
+        ValueError: If the optimizer is unknown, or a number is out of its range.
+    """
+    _require_known("optimizer", optimizer, get_args(OptimizerName))
+    if min(lr, weight_decay) < 0:
+        raise ValueError(f"lr and weight_decay must be >= 0, got {lr} and {weight_decay}")
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    if optimizer == "adamw":
+        return torch.optim.AdamW(learning, lr, weight_decay=weight_decay)
+    if not 0 < momentum < 1:
+        raise ValueError(f"momentum lies between 0 and 1, got {momentum}")
+    return torch.optim.SGD(learning, lr, momentum, weight_decay=weight_decay, nesterov=True)
+
+
+def epoch_factor(epoch: int, *, schedule: EpochScheduleName, num_epochs: int) -> float:
+    """Return the factor on the learning rate in an epoch.
+
+    Args:
+        epoch: Epochs finished so far; those beyond ``num_epochs`` keep the last factor.
+        schedule: linear: from 1 to a hundredth (the 3DSAM-adapter and its baselines); poly: from 1
+            to 0 by the power 0.9 (nnU-Net); constant: 1.
+        num_epochs: Epochs over which the factor falls.
+
+    Raises:
+        ValueError: If the schedule is unknown or there are no epochs.
+    """
+    _require_known("lr_scheduler", schedule, get_args(EpochScheduleName))
+    if num_epochs < 1:
+        raise ValueError(f"a schedule takes at least 1 epoch, got {num_epochs}")
+    if schedule == "constant":
+        return 1.0
+    share = min(epoch / num_epochs, 1.0)
+    return 1 - (1 - LINEAR_END) * share if schedule == "linear" else (1 - share) ** POLY_POWER
+
+
+def _require_known(argument: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ValueError(f"unknown {argument} {name!r}; known: {', '.join(known)}")

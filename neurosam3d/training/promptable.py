@@ -6,45 +6,33 @@ number of rounds, each with a loss. Nothing in a step waits for the device.
 Shapes: B batch; S image side.
 """
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from neurosam3d.evaluation.metrics import batch_dice
+from neurosam3d.evaluation.run import Evaluator
 from neurosam3d.evaluation.scene import Round
 from neurosam3d.models import BASELINES, Sam3D, build_model
 from neurosam3d.models.lora import LoraConfig
-from neurosam3d.training.finetune import Finetuning, limit_learning, read_start
+from neurosam3d.training.finetune import Finetuning, limit_learning
 from neurosam3d.training.interaction import Answer, Interaction
 from neurosam3d.training.losses import MaskLoss, iou_loss
+from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.optim import ScheduleName, build_scheduler, parameter_groups
 from neurosam3d.training.pictures import draw_item, log_picture
-from neurosam3d.training.whole_scans import (
-    MakePredictor,
-    ScanPrediction,
-    ScanTest,
-    SegmentScan,
-    make_evaluator,
-    require_readable,
-    summary_metrics,
-)
+from neurosam3d.training.whole_scans import make_evaluator
 
-logger = logging.getLogger(__name__)
-
-STAGES = ("train", "val")
 ClickType = Literal["random", "largest", "ritm"]
 PointMethod = Literal["default", "ritm", "random", "largest"]
 RoiProtocol = Literal["prompt_roi", "oracle_roi"]
 
 
-class NeuroSamModel(pl.LightningModule):
+class NeuroSamModel(NetworkRun):
     """A promptable network and how it is trained, validated and tested.
 
     Batches are those of the data room: normalised crops with their label, its largest component and
@@ -213,49 +201,11 @@ class NeuroSamModel(pl.LightningModule):
             self.model.image_encoder, finetune, last_blocks=last_blocks, lora=lora
         )
         self.mask_loss = MaskLoss()
-        # Handed in by whoever runs test or predict on whole scans.
-        self.make_predictor: MakePredictor | None = None
-        self.segment_scan: SegmentScan | None = None
-        self._is_fresh = True  # until weights are read or trained
 
-    @property
-    def run_dir(self) -> Path:
-        """The folder of this run."""
-        return Path(self.hparams["work_dir"]) / self.hparams["task_name"]
-
-    def on_fit_start(self) -> None:
-        """Read the initial weights, unless a run is resumed."""
-        self._read_initial_weights()
-
-    def on_validation_start(self) -> None:
-        """Read the weights to validate, unless training or ckpt_path brought them."""
-        self._read_initial_weights()
-
-    def on_test_start(self) -> None:
-        """Read the weights to test, unless training or ckpt_path brought them."""
-        self._read_initial_weights()
+    def open_evaluator(self) -> tuple[Evaluator, Callable[[], Any]]:
+        """Return what clicks objects of whole scans, and what loads its predictor."""
         evaluator = make_evaluator(self.make_predictor, self.model, options=self.hparams)
-        self.scan_test = ScanTest(
-            evaluator, self.run_dir / "test", num_pictures=self.hparams["test_pictures"]
-        )
-        self.trainer.strategy.barrier()  # old pictures are gone before the first new one
-
-    def on_predict_start(self) -> None:
-        """Read the weights to predict with, unless training or ckpt_path brought them."""
-        self._read_initial_weights()
-        evaluator = make_evaluator(self.make_predictor, self.model, options=self.hparams)
-        self.scan_prediction = ScanPrediction(evaluator, self.segment_scan)
-
-    def _read_initial_weights(self) -> None:
-        """Fill the network once; by now Lightning has restored what ckpt_path names."""
-        is_fresh, self._is_fresh = self._is_fresh, False
-        if not is_fresh or self.trainer.ckpt_path:
-            return
-        given = [self.hparams["pretrained_weights"], self.hparams["checkpoint"]]
-        paths = [path for path in given if path is not None]  # an empty name is a mistake
-        read_start(self.model, paths, self.hparams["finetune"])
-        if not paths and self.trainer.is_global_zero:
-            logger.warning("no checkpoint given: the network starts from random weights")
+        return evaluator, evaluator.load_predictor
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW over the trainable parameters and its schedule per optimizer step."""
@@ -307,38 +257,6 @@ class NeuroSamModel(pl.LightningModule):
         self._log_session("val", loss, scores, batch_size=len(batch["label"]))
         if batch_idx in self.hparams["logging_batches_idx"] and first and last:
             self._log_picture(batch, [first, last], name=f"val_batch{batch_idx}")
-
-    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Click every object of a scan and keep the scores."""
-        self.scan_test.judge(batch)
-        mean = self.scan_test.mean_dice()
-        self.log("mean_dice", mean, on_step=True, on_epoch=False, prog_bar=True, logger=False)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the means of all processes' objects, write the report and show the table."""
-        outcome = self.scan_test.gather()
-        self.log_dict(summary_metrics(outcome.results), sync_dist=True)
-        if self.trainer.is_global_zero:
-            checkpoint = self.trainer.ckpt_path or self.hparams["checkpoint"]
-            self.scan_test.report(outcome, self.hparams, checkpoint=checkpoint)
-        require_readable(outcome.unreadable)
-
-    def predict_step(self, batch: Any, batch_idx: int) -> list[dict[str, Any]]:
-        """Return the masks of a scan's objects after the last click, and their names."""
-        return self.scan_prediction.predict(batch)
-
-    def on_predict_epoch_end(self) -> None:
-        """Fail, now that the rest is done, if a scan could not be read."""
-        self.scan_prediction.finish()
-
-    def _random_key(self, stage: str, batch_idx: int) -> list[int]:
-        """Name a batch by numbers, so that its clicks depend on nothing that happened before."""
-        epoch = self.current_epoch if stage == "train" else 0
-        return [self.hparams["seed"], STAGES.index(stage), epoch, batch_idx, self.global_rank]
-
-    def _generator(self, key: Sequence[int]) -> torch.Generator:
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        return torch.Generator(self.device).manual_seed(seed)
 
     def _play(
         self, batch: Mapping[str, Any], key: Sequence[int], mask_only_round: int | None = None

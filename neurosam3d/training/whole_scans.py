@@ -13,23 +13,37 @@ import torch
 from rich.console import Console
 from torch import distributed, nn
 
+from neurosam3d.evaluation.adapter3d_protocol import NAME as ADAPTER3D
+from neurosam3d.evaluation.adapter3d_protocol import TOLERANCE_MM as ADAPTER3D_TOLERANCE_MM
+from neurosam3d.evaluation.adapter3d_protocol import Adapter3DProtocol
+from neurosam3d.evaluation.automatic_evaluation import NAME as AUTOMATIC
+from neurosam3d.evaluation.automatic_evaluation import AutomaticEvaluator
 from neurosam3d.evaluation.case_files import Scan
 from neurosam3d.evaluation.foreground_box import find_foreground
 from neurosam3d.evaluation.journal import Journal
-from neurosam3d.evaluation.predictor import Predictor
-from neurosam3d.evaluation.protocol import InteractiveProtocol
+from neurosam3d.evaluation.object_scoring import Judged, Scoring, Unreadable
+from neurosam3d.evaluation.predictor import Predictor, Segmenter
+from neurosam3d.evaluation.protocol import ClickProtocol, InteractiveProtocol
 from neurosam3d.evaluation.report import results_table, summarise, write_results
 from neurosam3d.evaluation.results import CaseResult
-from neurosam3d.evaluation.run import Outcome, judge_scan
-from neurosam3d.evaluation.scan_evaluation import Judged, ScanEvaluator, Unreadable
+from neurosam3d.evaluation.run import Evaluator, Outcome, judge_scan
+from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
 from neurosam3d.evaluation.worst_pictures import WorstPictures
+from neurosam3d.sliding_window import Weighting
 from neurosam3d.volume import Spacing
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE_MM = 1.0  # of the surface Dice
+# What a report says of a test by each protocol: its own name for arguments of the LightningModule.
+_CLICKED = {"crop_size": "img_size", "click_rule": "eval_click_type", "num_clicks": "eval_clicks"}
+REPORTED: dict[str, dict[str, str]] = {
+    "prompt_roi": _CLICKED,
+    "oracle_roi": _CLICKED,
+    ADAPTER3D: {"crop_size": "crop_size", "num_prompts": "eval_prompts"},
+    AUTOMATIC: {"crop_size": "crop_size", "overlap": "overlap", "mirror": "tta_mirror"},
+}
 SUMMARY = ("dice", "nsd", "hd95_median", "missed", "seconds")
 
 
@@ -40,8 +54,25 @@ class MakePredictor(Protocol):
         """Return it for a network that sees this voxel size in mm and these intensities."""
 
 
-SegmentScan = Callable[[Predictor, str], None]
-"""Segments the scan of a name by the prompts that are known for it, and writes what it found."""
+class MakeSegmenter(Protocol):
+    """Makes what segments scans by itself."""
+
+    def __call__(
+        self,
+        network: nn.Module,
+        classes: Sequence[str],
+        *,
+        spacing: Spacing | None,
+        intensity: str,
+        overlap: float,
+        weighting: Weighting,
+        mirror: bool,
+    ) -> Segmenter:
+        """Return it for a network that finds these classes; the rest as `MakePredictor`."""
+
+
+SegmentScan = Callable[[Any, str], None]
+"""Lets a predictor or segmenter segment the scan of a name, and writes what it found."""
 
 
 def make_evaluator(
@@ -55,13 +86,43 @@ def make_evaluator(
     if make_predictor is None:
         raise ValueError("test and predict need a make_predictor, got None")
     predictor = make_predictor(network, spacing=options["spacing"], intensity=options["intensity"])
-    protocol = InteractiveProtocol(
-        options["eval_protocol"],
-        options["eval_clicks"],
-        options["eval_click_type"],
-        options["seed"],
+    return ScanEvaluator(lambda: predictor, _click_protocol(options), scoring=_scoring(options))
+
+
+def make_automatic_evaluator(
+    make_segmenter: MakeSegmenter | None, network: nn.Module, *, options: Mapping[str, Any]
+) -> AutomaticEvaluator:
+    """Return what judges scans by the classes that a network finds without prompts.
+
+    Raises:
+        ValueError: If nobody has handed in how to make a segmenter, or an argument is not allowed.
+    """
+    if make_segmenter is None:
+        raise ValueError("test and predict need a make_segmenter, got None")
+    segmenter = make_segmenter(
+        network,
+        options["classes"],
+        spacing=options["spacing"],
+        intensity=options["intensity"],
+        overlap=options["overlap"],
+        weighting=options["weighting"],
+        mirror=options["tta_mirror"],
     )
-    return ScanEvaluator(lambda: predictor, protocol, tolerance_mm=TOLERANCE_MM)
+    return AutomaticEvaluator(lambda: segmenter, _scoring(options))
+
+
+def _click_protocol(options: Mapping[str, Any]) -> ClickProtocol:
+    name = options["eval_protocol"]
+    if name == ADAPTER3D:
+        return Adapter3DProtocol(options["eval_prompts"], options["seed"])
+    return InteractiveProtocol(
+        name, options["eval_clicks"], options["eval_click_type"], options["seed"]
+    )
+
+
+def _scoring(options: Mapping[str, Any]) -> Scoring:
+    is_adapters = options["eval_protocol"] in (ADAPTER3D, AUTOMATIC)
+    return Scoring(ADAPTER3D_TOLERANCE_MM) if is_adapters else Scoring()
 
 
 class ScanTest:
@@ -74,7 +135,7 @@ class ScanTest:
         num_pictures: How many of these there are.
     """
 
-    def __init__(self, evaluator: ScanEvaluator, folder: Path, *, num_pictures: int) -> None:
+    def __init__(self, evaluator: Evaluator, folder: Path, *, num_pictures: int) -> None:
         self.evaluator = evaluator
         self.folder = folder
         self.num_pictures = num_pictures
@@ -120,18 +181,10 @@ class ScanTest:
             options: Arguments of the LightningModule.
             checkpoint: Where the weights are from.
         """
-        spacing = options["spacing"]
         protocol = {
-            "name": options["eval_protocol"],
-            "click_rule": options["eval_click_type"],
-            "seed": options["seed"],
-            "model": options["model_type"],
+            **_describe(options),
             "checkpoint": str(checkpoint),
-            "crop_size": options["img_size"],
-            "spacing": "native" if spacing is None else list(spacing),
-            "intensity": options["intensity"],
-            "num_clicks": options["eval_clicks"],
-            "tolerance_mm": TOLERANCE_MM,
+            "tolerance_mm": _scoring(options).tolerance_mm,
             "left_out": outcome.left_out,
             "unreadable": outcome.unreadable,
         }
@@ -144,6 +197,19 @@ class ScanTest:
 
     def _pictures(self, results: Sequence[CaseResult]) -> WorstPictures:
         return WorstPictures(self.folder, most=self.num_pictures, results=results)
+
+
+def _describe(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a report says of the arguments of the LightningModule."""
+    name, spacing = options["eval_protocol"], options["spacing"]
+    return {
+        "name": name,
+        "seed": options["seed"],
+        "model": options["model_type"],
+        "spacing": "native" if spacing is None else list(spacing),
+        "intensity": options["intensity"],
+        **{said: options[key] for said, key in REPORTED[name].items()},
+    }
 
 
 def summary_metrics(results: Sequence[CaseResult]) -> dict[str, float]:
@@ -159,35 +225,35 @@ class ScanPrediction:
     """What `predict` does with a scan on this process.
 
     Args:
-        evaluator: Clicks the objects of a scan whose truth is known.
-        segment_scan: Segments a scan by the prompts that are known for it.
+        evaluator: Finds the objects of a scan whose truth is known.
+        segment_scan: Segments the scan of a name and writes what it found.
     """
 
-    def __init__(self, evaluator: ScanEvaluator, segment_scan: SegmentScan | None) -> None:
+    def __init__(self, evaluator: Evaluator, segment_scan: Callable[[str], None] | None) -> None:
         self.evaluator = evaluator
         self.segment_scan = segment_scan
         self.unreadable: list[dict[str, str]] = []
 
     def predict(self, entry: Mapping[str, Any] | str) -> list[dict[str, Any]]:
-        """Predict a scan as the data room describes it, or the prompted scan of a name.
+        """Predict a scan as the data room describes it, or the scan of a name.
 
         What cannot be read is logged as an error.
 
         Returns:
             Of each object `dataset` (with its set), `class`, `case` and `image` as text; `mask`,
-            uint8 (1, d, h, w), the box around what was found after the last click; and its
-            `affine` (4, 4). Nothing of a prompted scan, which is written already.
+            uint8 (1, d, h, w), the box around what was found in the last round; and its
+            `affine` (4, 4). Nothing of a scan with a name, which is written already.
         """
         if not isinstance(entry, str):
-            return list(self._click(Scan.from_entry(entry)))
+            return list(self._find(Scan.from_entry(entry)))
         assert self.segment_scan is not None  # who names scans brings what segments them
         try:
-            self.segment_scan(self.evaluator.load_predictor(), entry)
+            self.segment_scan(entry)
         except ValueError as error:
             self._tell(Unreadable(entry, f"{entry}: {error}"))
         return []
 
-    def _click(self, scan: Scan) -> Iterator[dict[str, Any]]:
+    def _find(self, scan: Scan) -> Iterator[dict[str, Any]]:
         for finding in self.evaluator.evaluate(scan):
             if isinstance(finding, Unreadable):
                 self._tell(finding)

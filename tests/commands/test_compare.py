@@ -70,7 +70,14 @@ def test_files_of_one_name_are_called_by_their_paths(
         (["a.json", "b.json", "--metric", "iou"], "invalid choice: 'iou'"),
         (["a.json", "none.json"], "cannot read none.json: No such file or directory"),
         (["a.json", "b.py"], "methods must share a number of clicks"),
-        ([], "the following arguments are required: FILE"),
+        ([], "compare needs files with results, or --plan and a plan"),
+        (["a.json", "b.json", "--restart"], "--restart is of --plan"),
+        (
+            ["a.json", "--plan", "p.yaml"],
+            "a plan says all of the comparison, so files has no place",
+        ),
+        (["--plan", "p.yaml", "--out", "a", "b"], "--out of a plan is one folder, got 2"),
+        (["--plan", "none.yaml"], "cannot read none.yaml: No such file or directory"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -125,6 +125,7 @@ def test_results_say_how_they_came_about(
         "repeats": 1,
         "tolerance_mm": 1.0,
         "threshold_mm3": 9.0,
+        "classes": [],
         "data": str(prepared_tree),
         "labels": None,
         "set": "Val",
@@ -255,7 +256,7 @@ def test_challenge_cases_are_judged_by_the_challenges_protocol(
         (["--protocol", "cvpr25", "prompt_roi"], "cvpr25 has data of its own and stands alone"),
         (["--protocol", "cvpr25"], "cvpr25 leaves no choice of num_clicks, got 2"),
         (["--protocol", "cvpr25", "-nc", "5"], "cvpr25 needs cases, .npz files, got none at"),
-        (["--intensity", "bright"], "invalid choice: 'bright'"),
+        (["--intensity", "bright"], "unknown intensity preset 'bright'; known: sam_med3d"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(

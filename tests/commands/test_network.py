@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,10 +61,65 @@ def test_a_larger_window_resizes_the_tables(tmp_path: Path) -> None:
     assert tuple(network.predictor(max_windows=1).network.roi_size) == (48, 48, 48)
 
 
-def test_a_network_without_prompts_is_refused(tmp_path: Path) -> None:
-    path = save(baseline_content(build_model("segresnet")), tmp_path / "baseline.pth")
-    with pytest.raises(ValueError, match=r"must take prompts as SAM-Med3D does, got segresnet in"):
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    """Write a network without prompts that says how it was trained."""
+    model = build_model("segresnet", num_classes=3, crop_size=(16, 24, 16))
+    told = {"model_type": "segresnet", "crop_size": [16, 24, 16], "num_classes": 3}
+    fed = {"classes": ["kidney", "tumour"], "spacing": [2.0, 3.0, 2.0], "intensity": "zscore"}
+    return save(lightning_content(model, **told, **fed), tmp_path / "baseline.ckpt")
+
+
+def test_a_network_without_prompts_segments_its_classes(baseline: Path) -> None:
+    network = load_network(baseline)
+    assert not network.is_promptable
+    assert (network.classes, network.crop_size) == (("kidney", "tumour"), [16, 24, 16])
+    segmenter = network.segmenter(overlap=0.25, mirror=True)
+    assert (segmenter.spacing, segmenter.intensity) == ((2.0, 3.0, 2.0), "zscore")
+    assert (segmenter.overlap, segmenter.mirror) == (0.25, True)
+    assert (segmenter.crop_size, segmenter.classes) == ((16, 24, 16), ("kidney", "tumour"))
+    labels = segmenter.segment((np.ones((9, 8, 7), dtype=np.float32), np.eye(4))).labels
+    assert labels.shape == (9, 8, 7)
+    with pytest.raises(ValueError, match=r"prompts need a promptable network, got segresnet in .*"):
+        network.predictor(max_windows=1)
+    with pytest.raises(ValueError, match="which segments kidney, tumour by itself"):
+        network.predictor(max_windows=1)
+
+
+def test_a_promptable_network_does_not_segment_by_itself(tmp_path: Path) -> None:
+    network = load_network(save(lightning_content(small_network()), tmp_path / "last.ckpt"))
+    assert network.is_promptable
+    assert (network.classes, network.crop_size) == ((), 32)
+    with pytest.raises(ValueError, match="needs a network that was trained to, got vit_tiny in"):
+        network.segmenter(overlap=0.5, mirror=False)
+
+
+def test_a_published_baseline_must_be_told_how_it_was_fed(tmp_path: Path) -> None:
+    path = save(baseline_content(build_model("segresnet", num_classes=4)), tmp_path / "b.pth")
+    with pytest.raises(ValueError, match="does not say how segresnet was fed in its training"):
         load_network(path)
+    with pytest.raises(ValueError, match=r"give --spacing$"):
+        load_network(path, intensity="baseline_kits")
+    network = load_network(path, spacing="native", intensity="baseline_kits", image_size=32)
+    assert network.classes == ("label_1", "label_2", "label_3")
+    assert (network.crop_size, network.spacing) == ([32, 32, 32], None)
+
+
+@pytest.mark.parametrize("prompt_free", [False, True])
+def test_an_adapter_is_what_its_weights_say(tmp_path: Path, prompt_free: bool) -> None:
+    model = build_model("adapter3d_vit_tiny", crop_size=32, prompt_free=prompt_free)
+    told = {"model_type": "adapter3d_vit_tiny", "crop_size": [32, 32, 32], "classes": ["tumour"]}
+    fed = {"spacing": [1.0, 1.0, 1.0], "intensity": "adapter3d_kits"}
+    path = save(lightning_content(model, **told, **fed), tmp_path / "a.ckpt")
+    network = load_network(path)
+    assert network.is_promptable != prompt_free
+    assert network.crop_size == 32
+    if prompt_free:
+        assert network.segmenter(overlap=0.5, mirror=False).classes == ("tumour",)
+    else:
+        assert network.predictor(max_windows=1).network.roi_size == (32, 32, 32)
+    larger = load_network(path, image_size=64)
+    assert larger.crop_size == 64
 
 
 def test_devices_that_are_not_there_are_told() -> None:

@@ -165,3 +165,16 @@ def test_a_spawned_process_shares_the_memory(tmp_path: Path) -> None:
     here.send(None)
     process.join()
     assert process.exitcode == 0
+
+
+def test_a_table_knows_the_classes_of_its_cases():
+    names = ["liver", "spleen", "liver", "aorta"]
+    cases = [
+        Case(Path(f"/a/{i}.nii.gz"), Path(f"/b/{i}.nii.gz"), name, 5.0, (1.0, 2.0, 3.0))
+        for i, name in enumerate(names)
+    ]
+    table = CaseTable.from_cases(cases)
+    assert table.list_classes() == ["liver", "spleen", "aorta"]
+    assert table.of_classes(["aorta", "liver"]) == [cases[0], cases[2], cases[3]]
+    assert len(table.of_classes(["lung"])) == 0
+    assert CaseTable.join([]).list_classes() == []

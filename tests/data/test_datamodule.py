@@ -339,3 +339,24 @@ def test_the_training_sampler_is_that_of_the_loader(toy_tree):
     assert isinstance(data.train_sampler, ResumableSampler)
     assert data.train_dataloader().sampler is data.train_sampler
     assert len(data.train_dataloader()) == 3
+
+
+# Classes
+
+
+def test_only_the_objects_of_the_classes_are_seen(toy_tree, caplog):
+    data = make_data(toy_tree, classes=["organ", "pair"])
+    with caplog.at_level(logging.INFO):
+        data.setup("fit")
+    for dataset in (data.training_data, data.evaluation_data):
+        assert {case.class_name for case in dataset.cases} == {"organ", "pair"}
+    assert "TOY_Tr: 2 scans with one of the classes, 0 without left out" in caplog.text
+    data.setup("test")
+    assert [list(scan["labels"]) for scan in data.test_dataloader()] == [["organ", "pair"]]
+
+
+def test_a_class_that_training_lacks_is_refused(toy_tree):
+    with pytest.raises(ValueError, match="got liver; they have: organ, pair, scattered"):
+        make_data(toy_tree, classes=["organ", "liver"]).setup("fit")
+    with pytest.raises(ValueError, match="TOY_Val must have one of the classes liver"):
+        make_data(toy_tree, classes=["liver"]).setup("test")

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from neurosam3d.data import datamodule
+from neurosam3d.data import prepared_datamodule
 from neurosam3d.data.datamodule import NeuroSamDataModule
 from neurosam3d.data.store import prepared
 
@@ -121,7 +121,7 @@ def test_every_node_builds_from_its_own_place_with_the_workers_of_a_loader(
 ):
     calls = []
     monkeypatch.setattr(
-        datamodule,
+        prepared_datamodule,
         "build_store",
         lambda store, **options: calls.append((len(store.cases), options)),
     )

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from neurosam3d.evaluation.challenge_evaluation import ChallengeEvaluator, list_npz
+from neurosam3d.evaluation.object_scoring import Judged, Unreadable
 from neurosam3d.evaluation.report import read_results, summarise
 from neurosam3d.evaluation.run import run_evaluation
-from neurosam3d.evaluation.scan_evaluation import Judged, Unreadable
 from neurosam3d.evaluation.summary import summarise_challenge
 from neurosam3d.inference.cvpr25 import segment_cvpr25
 from tests.evaluation.scans import block

@@ -55,7 +55,7 @@ def test_another_protocol_is_refused_unless_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     fill(path)
     other = {**PROTOCOL, "seed": 6}
-    with pytest.raises(ValueError, match="with seed 5, got 6; give another --save_name, or --rest"):
+    with pytest.raises(ValueError, match="seed 5, got 6; give the result another name, or --rest"):
         Journal.start(path, other)
     assert Journal.start(path, other, restart=True).results == {}
     assert Journal.start(path, other).results == {}

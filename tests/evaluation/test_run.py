@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from neurosam3d.evaluation.case_files import Scan
+from neurosam3d.evaluation.object_scoring import Scoring
 from neurosam3d.evaluation.report import merge_results, read_results
 from neurosam3d.evaluation.results import CaseResult
 from neurosam3d.evaluation.run import Outcome, name_result, run_evaluation, take_part
@@ -178,7 +179,8 @@ def test_broken_files_are_told_listed_and_tried_again(
 
 def test_objects_left_out_are_listed(tmp_path: Path, console: Console) -> None:
     scans = toy_scans(tmp_path / "data", number=2)
-    evaluator = sighted_evaluator(threshold_mm3=500.0)  # the second object has 345.6 mm^3
+    scoring = Scoring(threshold_mm3=500.0)  # the second object has 345.6 mm^3
+    evaluator = sighted_evaluator(scoring=scoring)
     outcome, paths = run(scans, tmp_path / "result.json", console, evaluator=evaluator)
     assert [(entry["case"], entry["class_name"]) for entry in outcome.left_out] == [
         ("case0", "label_2"),

@@ -9,8 +9,9 @@ import pytest
 
 from neurosam3d.evaluation.case_files import LabelFile, Scan, list_folder
 from neurosam3d.evaluation.journal import key_of
+from neurosam3d.evaluation.object_scoring import Judged, LeftOut, Scoring, Unreadable
 from neurosam3d.evaluation.protocol import NAMES, InteractiveProtocol
-from neurosam3d.evaluation.scan_evaluation import Judged, LeftOut, ScanEvaluator, Unreadable
+from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
 from neurosam3d.evaluation.session_files import SessionFiles
 from tests.evaluation.scans import (
     AFFINES,
@@ -133,12 +134,12 @@ def test_what_is_small_or_empty_is_left_out_with_its_reason(tmp_path: Path) -> N
     large = write(tmp_path / "large.nii.gz", block((0, 0, 0), (1, 2, 6)))
     labels = tuple(LabelFile(path, path.name[:5]) for path in (empty, small, large))
     scan = Scan("D", "Ts", "c", image, labels)
-    found = list(sighted_evaluator(threshold_mm3=10.5 * voxel_mm3).evaluate(scan))
+    found = list(sighted_evaluator(scoring=Scoring(threshold_mm3=10.5 * voxel_mm3)).evaluate(scan))
     assert [type(finding) for finding in found] == [LeftOut, LeftOut, Judged]
     assert found[0] == LeftOut(
         "empty",
         str(empty),
-        "the reference has no voxel on the image's grid: there is nothing to click",
+        "the reference has no voxel on the image's grid: there is nothing to find",
     )
     assert isinstance(found[1], LeftOut)
     assert found[1].reason.startswith("28.8 mm^3 are not more than the threshold of 30.24 mm^3")
@@ -210,11 +211,21 @@ def test_masks_that_are_there_are_scored_without_the_network(tmp_path: Path) -> 
     ("options", "message"),
     [
         ({"repeats": 0}, "repeats must be at least 1, got 0"),
-        ({"tolerance_mm": -1.0}, "tolerance_mm must be at least 0, got -1"),
-        ({"threshold_mm3": float("nan")}, "threshold_mm3 must be at least 0, got nan"),
         ({"reuse": True}, "existing predictions can only be scored where --vis_path says"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sighted_evaluator(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance_mm": -1.0}, "tolerance_mm must be at least 0, got -1"),
+        ({"threshold_mm3": float("nan")}, "threshold_mm3 must be at least 0, got nan"),
+    ],
+)
+def test_wrong_measures_are_named(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Scoring(**options)

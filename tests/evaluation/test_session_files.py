@@ -94,26 +94,26 @@ def test_a_session_is_read_back(tmp_path: Path) -> None:
     image = write(tmp_path / "scan_1.nii.gz", block(), AFFINE)
     files = SessionFiles(tmp_path, PROTOCOL)
     start = files.start_of(scan(image), "a")
-    assert files.read(start, num_clicks=1, grid=GRID) is None
+    assert files.read(start, clicks=[1], grid=GRID) is None
     written = write_session(files, start, image)
-    found = files.read(start, num_clicks=2, grid=GRID)
+    found = files.read(start, clicks=[1, 2], grid=GRID)
     assert found is not None
     for expected, again in zip(written, found, strict=True):
         np.testing.assert_array_equal(again.mask, expected.mask)
         np.testing.assert_array_equal(again.points, expected.points)
         np.testing.assert_array_equal(again.labels, expected.labels)
         assert (again.seconds, again.num_windows) == (expected.seconds, 3)
-    first = files.read(start, num_clicks=1, grid=GRID)
+    first = files.read(start, clicks=[1], grid=GRID)
     assert first is not None
     assert [entry.clicks for entry in first] == [1]
-    assert files.read(start, num_clicks=3, grid=GRID) is None
+    assert files.read(start, clicks=[1, 2, 3], grid=GRID) is None
 
 
 def test_masks_of_other_programs_are_taken_as_they_are(tmp_path: Path) -> None:
     files = SessionFiles(tmp_path, PROTOCOL)
     for index in range(2):
         write(tmp_path / f"s_pred{index}.nii.gz", block(), AFFINE)
-    found = files.read(tmp_path / "s", num_clicks=2, grid=GRID)
+    found = files.read(tmp_path / "s", clicks=[1, 2], grid=GRID)
     assert found is not None
     assert [(entry.clicks, entry.mask.sum(), entry.seconds) for entry in found] == [
         (1, 240, {}),
@@ -127,9 +127,9 @@ def test_masks_of_another_protocol_or_grid_are_refused(tmp_path: Path) -> None:
     write_session(SessionFiles(tmp_path, PROTOCOL), start, image)
     other = SessionFiles(tmp_path, {**PROTOCOL, "seed": 4})
     with pytest.raises(ValueError, match="with seed 3 instead of 4; give another --vis_path"):
-        other.read(start, num_clicks=2, grid=GRID)
+        other.read(start, clicks=[1, 2], grid=GRID)
     elsewhere = Grid(SHAPE, AFFINES["RAS"])
-    found = SessionFiles(tmp_path, PROTOCOL).read(start, num_clicks=2, grid=elsewhere)
+    found = SessionFiles(tmp_path, PROTOCOL).read(start, clicks=[1, 2], grid=elsewhere)
     assert found is not None
     with pytest.raises(VolumeFileError, match="must lie on its scan's grid"):
         list(found)

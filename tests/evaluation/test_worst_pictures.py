@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from neurosam3d.evaluation.object_scoring import Judged
 from neurosam3d.evaluation.protocol import Step
 from neurosam3d.evaluation.results import CaseResult, RoundResult
-from neurosam3d.evaluation.scan_evaluation import Judged
 from neurosam3d.evaluation.scene import arrange_scene
 from neurosam3d.evaluation.worst_pictures import WorstPictures
 from neurosam3d.volume import Volume

@@ -252,3 +252,23 @@ def test_outputs_of_the_published_program():
     golden.check("logits_many", model.decode(features, image, points))
     model.prompt_encoder = None
     golden.check("logits_auto", model.decode(features, image))
+
+
+def test_labels_reach_the_prompt_encoder():
+    model = small_adapter3d(labelled_clicks=True).eval()
+    image, clicks = crop_of(batch=2), clicks_of(3, batch=2)
+    positive = torch.ones(2, 3, dtype=torch.long)
+    logits = model(image, clicks)
+    torch.testing.assert_close(model(image, clicks, positive), logits)
+    mixed = positive.clone()
+    mixed[1, 2] = 0
+    changed = (model(image, clicks, mixed) - logits).abs().amax((1, 2, 3, 4))
+    assert changed[0] < 1e-5
+    assert changed[1] > 1e-4
+    with pytest.raises(ValueError, match="without labelled_clicks, got"):
+        small_adapter3d()(image, clicks, mixed)
+
+
+def test_labels_need_prompts():
+    with pytest.raises(ValueError, match="a network without prompts has no labelled clicks"):
+        Adapter3D(CONFIG, crop_size=CROP, prompt_free=True, labelled_clicks=True)

@@ -78,6 +78,56 @@ def test_what_published_weights_have_for_nothing_is_neither_computed_nor_trained
     assert torch.equal(encoder(features, points, crop=CROP), before)
 
 
+def test_what_is_not_a_point_changes_nothing():
+    encoder = randomise(VisualPromptEncoder(16))
+    features = torch.randn(2, 16, 3, 4, 5)
+    points = torch.tensor([[[3, 5, 7], [20, 30, 2], [9, 9, 33]]]).expand(2, -1, -1)
+    labels = torch.tensor([[1, -1, 1], [1, 1, 1]])
+    out = encoder(features, points, labels, crop=CROP)
+    torch.testing.assert_close(out[:1], encoder(features[:1], points[:1, [0, 2]], crop=CROP))
+    torch.testing.assert_close(out[1:], encoder(features[1:], points[1:], crop=CROP))
+    nothing = encoder(features[:1], points[:1], torch.full((1, 3), -1), crop=CROP)
+    assert (nothing - out[:1]).abs().max() > 1e-3
+
+
+def test_labels_are_learnt_from_zero():
+    plain, labelled = VisualPromptEncoder(16), VisualPromptEncoder(16, labelled_clicks=True)
+    assert set(labelled.state_dict()) - set(plain.state_dict()) == {"label_embedding"}
+    features = torch.randn(1, 16, 3, 4, 5)
+    points, labels = torch.tensor([[[3, 5, 7], [20, 30, 2]]]), torch.tensor([[1, 0]])
+    labelled.load_state_dict(plain.state_dict(), strict=False)
+    before = labelled(features, points, labels, crop=CROP)
+    torch.testing.assert_close(before, plain(features, points, crop=CROP))
+    labelled(features, points, labels, crop=CROP).square().sum().backward()
+    assert labelled.label_embedding.grad.abs().amin(1).gt(0).all()
+
+
+def test_a_label_is_its_vector_and_without_labels_all_clicks_are_on_the_object():
+    encoder = randomise(VisualPromptEncoder(16, labelled_clicks=True))
+    features = torch.randn(1, 16, 3, 4, 5)
+    points = torch.tensor([[[3, 5, 7], [20, 30, 2]]])
+    outs = [
+        encoder(features, points, torch.tensor([labels]), crop=CROP)
+        for labels in ([1, 1], [1, 0], [0, 1])
+    ]
+    torch.testing.assert_close(encoder(features, points, crop=CROP), outs[0])
+    assert min((outs[a] - outs[b]).abs().max() for a, b in ((0, 1), (0, 2), (1, 2))) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("labelled", "label", "message"),
+    [
+        (False, 0, r"among \[-1, 1\] without labelled_clicks, got \[0, 1\]"),
+        (True, 2, r"among \[-1, 0, 1\] with labelled_clicks, got \[1, 2\]"),
+    ],
+)
+def test_unknown_labels_are_refused(labelled, label, message):
+    encoder = VisualPromptEncoder(16, labelled_clicks=labelled)
+    features, points = torch.randn(1, 16, 3, 4, 5), torch.zeros(1, 2, 3)
+    with pytest.raises(ValueError, match=message):
+        encoder(features, points, torch.tensor([[1, label]]), crop=CROP)
+
+
 def published_features() -> list[Tensor]:
     shape = (1, 256, 6, 8, 10)
     names = [f"adapter3d/small/feature{level}" for level in range(4)]

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosam3d.training.losses import MaskLoss, iou_loss, true_iou
+from neurosam3d.training.losses import (
+    MaskLoss,
+    SegmentationLoss,
+    iou_loss,
+    level_weights,
+    true_iou,
+)
+from tests.reference.seeded import seeded_array
 
 SHAPE = (2, 1, 3, 4, 5)
 
@@ -64,3 +71,50 @@ def test_iou_loss_moves_the_estimate_and_not_the_mask() -> None:
     loss.backward()
     assert estimate.grad is not None
     assert logits.grad is None
+
+
+def seeded_pair() -> tuple[Tensor, Tensor]:
+    """Return the logits and the label map of the published program's stored loss."""
+    logits = torch.from_numpy(seeded_array("adapter3d/loss/logits", (1, 2, 12, 14, 16)))
+    label = torch.from_numpy(seeded_array("adapter3d/loss/seg", (1, 1, 12, 14, 16))) > 0.8
+    return logits, label.to(torch.uint8)
+
+
+def test_segmentation_loss_is_that_of_the_published_program() -> None:
+    loss = SegmentationLoss(dice_weight=0.5, ce_weight=0.5)(*seeded_pair())
+    assert loss.item() == pytest.approx(0.83295447, abs=1e-6)
+
+
+def test_segmentation_loss_leaves_the_background_out_of_dice_and_weighs_its_parts() -> None:
+    label = half_full()[:1]  # 20 voxels of class 1 of three, 40 of the background
+    logits = torch.zeros(1, 3, *SHAPE[2:])  # probability 1/3 everywhere
+    dice = 1 - torch.tensor([2 * 20 / 3 / (60 / 3 + 20), 0]).mean()  # class 2 is nowhere
+    loss = SegmentationLoss(dice_weight=2.0, ce_weight=0.25)(logits, label)
+    assert loss.item() == pytest.approx(2 * dice.item() + 0.25 * 1.0986123, abs=1e-4)
+
+
+def test_every_level_is_compared_at_its_resolution() -> None:
+    label = torch.zeros(1, 1, 4, 4, 8, dtype=torch.uint8)
+    label[..., 4:] = 1
+    fine = torch.stack([1.0 - label, label], dim=1)[:, :, 0] * 30.0  # right everywhere
+    coarse = fine[:, :, ::2, ::4, ::4]
+    loss = SegmentationLoss()
+    assert loss([fine, coarse], label).item() == pytest.approx(0, abs=1e-4)
+    assert loss([fine, coarse, -coarse], label).item() == pytest.approx(0, abs=1e-4)
+    wrong = loss(-coarse, label[:, :, ::2, ::4, ::4]).item()
+    assert loss([fine, -coarse, coarse], label).item() == pytest.approx(wrong / 3, rel=1e-3)
+
+
+def test_the_coarsest_level_has_no_weight_but_a_gradient() -> None:
+    assert level_weights(1).tolist() == [1]
+    assert level_weights(4).tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7, 0])
+    coarsest = torch.zeros(1, 2, 2, 2, 2, requires_grad=True)
+    SegmentationLoss()([torch.zeros(1, 2, 4, 4, 4), coarsest], half_full()[:1, :, :1]).backward()
+    assert coarsest.grad is not None  # else several processes wait for it
+    assert not coarsest.grad.any()
+
+
+@pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0)])
+def test_segmentation_loss_refuses_weights_that_say_nothing(weights: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="dice_weight and ce_weight must be at least 0 and one of"):
+        SegmentationLoss(dice_weight=weights[0], ce_weight=weights[1])

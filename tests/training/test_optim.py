@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from neurosam3d.models import build_model
-from neurosam3d.training.optim import build_scheduler, parameter_groups, rate_factor
+from neurosam3d.training.optim import (
+    build_optimizer,
+    build_scheduler,
+    epoch_factor,
+    parameter_groups,
+    rate_factor,
+)
 
 RULE = {"step_size": [4, 6], "gamma": 0.5, "warmup_steps": 0}
 
@@ -112,3 +118,45 @@ def test_wrong_rules_are_refused(
     optimizer = torch.optim.AdamW(parameter_groups(network, lr=1.0, weight_decay=0))
     with pytest.raises(ValueError, match=message):
         build_scheduler(optimizer, **{**RULE, "schedule": "steplr", **change})
+
+
+def test_linear_and_poly_fall_over_the_epochs() -> None:
+    linear = [epoch_factor(e, schedule="linear", num_epochs=400) for e in (0, 100, 400, 500)]
+    assert linear == pytest.approx([1, 0.7525, 0.01, 0.01])
+    poly = [epoch_factor(e, schedule="poly", num_epochs=1000) for e in (0, 500, 999, 1000)]
+    assert poly == pytest.approx([1, 0.5**0.9, 0.001**0.9, 0])
+    assert epoch_factor(7, schedule="constant", num_epochs=5) == 1
+
+
+def test_presets_of_the_optimizers() -> None:
+    frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    learning = torch.nn.Parameter(torch.ones(2))
+    options = {"lr": 0.01, "weight_decay": 3e-5, "momentum": 0.99}
+    sgd = build_optimizer([frozen, learning], optimizer="sgd", **options)
+    (group,) = sgd.param_groups
+    assert group["params"] == [learning]
+    assert (group["lr"], group["momentum"], group["nesterov"]) == (0.01, 0.99, True)
+    adamw = build_optimizer([learning], optimizer="adamw", **options)
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert [g["weight_decay"] for o in (sgd, adamw) for g in o.param_groups] == [3e-5] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "adam"}, "unknown optimizer 'adam'; known: adamw, sgd"),
+        ({"lr": -1.0}, "lr and weight_decay must be >= 0, got -1.0 and 0.0"),
+        ({"optimizer": "sgd", "momentum": 1.0}, "momentum lies between 0 and 1, got 1.0"),
+    ],
+)
+def test_wrong_optimizers_are_refused(change: dict[str, object], message: str) -> None:
+    right = {"optimizer": "adamw", "lr": 0.1, "weight_decay": 0.0, "momentum": 0.9}
+    with pytest.raises(ValueError, match=message):
+        build_optimizer([torch.nn.Parameter(torch.ones(1))], **{**right, **change})
+
+
+def test_wrong_epoch_schedules_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown lr_scheduler 'cos'; known: linear, poly, const"):
+        epoch_factor(0, schedule="cos", num_epochs=3)
+    with pytest.raises(ValueError, match="a schedule takes at least 1 epoch, got 0"):
+        epoch_factor(0, schedule="linear", num_epochs=0)

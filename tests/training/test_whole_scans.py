@@ -16,9 +16,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from neurosam3d.commands.trained_network import make_predictor
 from neurosam3d.evaluation.case_files import Scan
+from neurosam3d.evaluation.object_scoring import Judged
 from neurosam3d.evaluation.protocol import InteractiveProtocol
 from neurosam3d.evaluation.report import read_results
-from neurosam3d.evaluation.scan_evaluation import Judged, ScanEvaluator
+from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
 from neurosam3d.inference import Predictor
 from neurosam3d.training import NeuroSamModel
 from neurosam3d.training.callbacks import PredictionWriter

@@ -106,8 +106,8 @@ def _check_entries(tree: Tree, set_name: str, cases: Sequence[Case]) -> Iterator
     if not cases:
         yield Problem(Kind.EMPTY_INDEX, f"{set_name} has no entries")
     name, suffix = split_set_name(set_name)
-    # A split moves training entries to validation and leaves their files where they are.
-    folders = (suffix, "Tr") if suffix == "Val" else (suffix,)
+    # A split moves training entries to held-out sets and leaves their files where they are.
+    folders = dict.fromkeys((suffix, "Tr"))
     seen: set[Path] = set()
     for case in cases:
         if case.label in seen:

@@ -14,6 +14,7 @@ from neurosam3d.data.prepare.layouts.layout import RawFolder
 from neurosam3d.data.prepare.listing import Listing, read_listing, write_listing
 from neurosam3d.data.prepare.options import list_parser, parse_data_options
 from neurosam3d.data.prepare.progress import ConsoleHandler, console
+from neurosam3d.data.prepare.published_split import apply_published_split
 from neurosam3d.data.prepare.report import show_problems
 from neurosam3d.data.prepare.roots import Roots, default_roots, read_roots
 from neurosam3d.data.prepare.run import prepare_set
@@ -48,7 +49,8 @@ def data_command(dataset_list: Sequence[str], arguments: Sequence[str] | None = 
     if options.check:
         return _report(lambda: _check(options))
     if options.split is not None:
-        return _report(lambda: _split(options))
+        split = _split_as_published if isinstance(options.split, str) else _split
+        return _report(lambda: split(options))
     if options.raw is not None:
         return _report(lambda: _prepare_raw(options))
     return _report(lambda: _prepare_listed(dataset_list, options))
@@ -210,6 +212,19 @@ def _prepare(tree: Tree, listing: Listing, options: Namespace) -> bool:
             raise ValueError(f"{options.group}: {error}") from error
     report = prepare_set(tree, listing, options.data_type, workers=options.workers)
     return report.is_complete
+
+
+def _split_as_published(options: Namespace) -> bool:
+    counts = apply_published_split(
+        Tree(options.out),
+        options.name,
+        options.split,
+        fold=options.fold or 0,
+        keep_going=options.keep_going,
+    )
+    told = ", ".join(f"{options.name}_{set_name} {n}" for set_name, n in counts.items())
+    logger.info("%s, fold %d: images in %s", options.split, options.fold or 0, told)
+    return True
 
 
 def _split(options: Namespace) -> bool:

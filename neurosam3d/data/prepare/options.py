@@ -7,6 +7,7 @@ from pathlib import Path
 
 from neurosam3d.data.prepare.layouts.layout import DEFAULT_THRESHOLD
 from neurosam3d.data.prepare.progress import default_workers
+from neurosam3d.data.prepare.published_split import published_splits
 from neurosam3d.data.prepare.roots import DEFAULT, VARIABLE
 from neurosam3d.data.tree import DEFAULT_ROOT, SETS
 
@@ -61,6 +62,7 @@ the class; images that end in "/" are folders of DICOM series):
 
 afterwards:
   python data.py --split val=0.2 --name Liver --group patients.csv
+  python data.py --split adapter3d/kits --name KiTS --fold 0
   python data.py --check
 
 The exit code is 0 if all went well, 1 if anything was skipped, failed or found wrong, and 2 if the
@@ -114,9 +116,10 @@ def _data_parser() -> argparse.ArgumentParser:
     mode.add_argument("-dt", "--data_type", choices=SETS, help="prepare this set")
     mode.add_argument(
         "--split",
-        type=_share,
-        metavar="val=SHARE",
-        help="move a share of the patients of <NAME>_Tr to <NAME>_Val, e.g. val=0.2; doing it "
+        type=_split,
+        metavar="val=SHARE|PUBLISHED",
+        help="move a share of the patients of <NAME>_Tr to <NAME>_Val, e.g. val=0.2, or divide it "
+        f"into <NAME>_Tr, _Val and _Ts as was published: {', '.join(published_splits())}; doing it "
         "again divides the same patients anew",
     )
     mode.add_argument("--check", action="store_true", help="verify every file of the tree")
@@ -128,6 +131,9 @@ def _data_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="decides which patients --split moves (%(default)s)"
+    )
+    parser.add_argument(
+        "--fold", type=int, metavar="N", help="of a published split, from 0 (default: 0)"
     )
     parser.add_argument(
         "--group",
@@ -197,7 +203,8 @@ def _add_prepare_options(parser: argparse.ArgumentParser) -> None:
         "--keep-going",
         action="store_true",
         help="go on with the next dataset after one that is missing or has broken cases; the "
-        "exit code is still 1. Within a dataset broken cases never stop the others",
+        "exit code is still 1. Within a dataset broken cases never stop the others. With a "
+        "published split: cases may be missing, and those that it does not name stay in training",
     )
 
 
@@ -221,6 +228,11 @@ def _refuse_mixed_options(parser: argparse.ArgumentParser, options: Namespace) -
     for name in ("layout", "labels", "channel", "threshold"):
         if getattr(options, name) and not options.raw:
             parser.error(f"--{name} goes with --raw")
+    is_published = isinstance(options.split, str)
+    if options.fold is not None and not is_published:
+        parser.error("--fold goes with a published split")
+    if options.group and is_published:
+        parser.error("--group goes with a share: a published split says where each case belongs")
     if options.group and options.check:
         parser.error("--group goes with -dt and --split")
     needs_name = (options.raw and not options.layout) or options.split is not None
@@ -230,14 +242,20 @@ def _refuse_mixed_options(parser: argparse.ArgumentParser, options: Namespace) -
         parser.error("with -dt, --name goes with --raw; listed datasets are named by --datasets")
 
 
-def _share(text: str) -> float:
+def _split(text: str) -> float | str:
+    """Read a share for validation, or the name of a published split."""
+    if text in published_splits():
+        return text
     key, _, value = text.partition("=")
     try:
         share = float(value)
     except ValueError:
         share = 0.0
     if key != "val" or not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"val=SHARE with a share between 0 and 1, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"one of {', '.join(published_splits())}, or val=SHARE with a share between 0 and 1, "
+            f"got {text!r}"
+        )
     return share
 
 

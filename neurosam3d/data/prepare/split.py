@@ -1,15 +1,15 @@
 """Take a share of the training patients for validation.
 
-Only index entries move: a validation entry made here keeps its files in `imagesTr` and
-`labelsTr`, by which it is told from a validation set that the raw data brought. A new split
-takes its entries back first, so the same seed gives the same split however often it is run,
-and preparing the training set again leaves its validation cases where they are.
+Only index entries move, as `neurosam3d.data.prepare.division` says. A new split takes its entries
+back first, so the same seed gives the same split however often it is run, and preparing the
+training set again leaves its held-out cases where they are.
 
 What must not be divided stays together: the images of one patient, and images of the same
 content under other names, in whatever class; and so on, for what either is linked to.
 """
 
 import csv
+import itertools
 import logging
 import random
 from collections import defaultdict
@@ -18,7 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from neurosam3d.data.case import Case
-from neurosam3d.data.index import read_index, write_index
+from neurosam3d.data.index import write_index
+from neurosam3d.data.prepare.division import (
+    HELD_OUT,
+    divide,
+    read_entries,
+    read_moved,
+    take_back,
+)
 from neurosam3d.data.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -55,19 +62,14 @@ def split_training_set(
     """
     if not 0 < share < 1:
         raise ValueError(f"the share to split off lies between 0 and 1, got {share}")
-    own, moved = _validation_cases(tree, name)
-    training = read_index(tree.index(name, "Tr"))
-    cases = _with_patients(sorted([*training, *moved], key=_order), patients, origin)
+    cases = _with_patients(take_back(tree, name, ("Val",)), patients, origin)
     groups = link_cases(cases)
     if len(groups) < 2:
         raise ValueError(f"a split needs at least 2 patients, {name}_Tr has {len(groups)}")
     num_moved = min(max(1, round(share * len(groups))), len(groups) - 1)
     chosen = random.Random(seed).sample(range(len(groups)), num_moved)
-    taken = {case.image for number in chosen for case in groups[number]}
-    # Validation first: a crash in between leaves cases in both indexes, which running again
-    # mends, instead of in none.
-    write_index(tree.index(name, "Val"), [*own, *(c for c in cases if c.image in taken)])
-    write_index(tree.index(name, "Tr"), [case for case in cases if case.image not in taken])
+    places = {case.image: "Val" for number in chosen for case in groups[number]}
+    divide(tree, name, cases, places, ("Val",))
     return len(groups) - num_moved, num_moved
 
 
@@ -128,9 +130,9 @@ def check_indexes(tree: Tree, name: str, set_name: str) -> None:
     Raises:
         ValueError: If an earlier index, which says how cases were split, cannot be read.
     """
-    for path in {tree.index(name, set_name), tree.index(name, "Val")}:
+    for indexed in {set_name, *HELD_OUT}:
         try:
-            _read(path)
+            read_entries(tree, name, indexed)
         except ValueError as error:
             raise ValueError(f"{error}; remove it to prepare {name} without its split") from error
 
@@ -139,45 +141,38 @@ def write_keeping_split(tree: Tree, name: str, set_name: str, cases: Sequence[Ca
     """Write the index of freshly prepared cases as an earlier split has divided them.
 
     Patients that the earlier indexes know are kept, too. A new case that is linked to one moved
-    to validation follows it there.
+    to a held-out set follows it there, to validation if to both.
 
     Returns:
         The index of the set.
     """
-    path = tree.index(name, set_name)
-    own, moved = _validation_cases(tree, name)
-    known = {case.image: case.patient for case in [*moved, *_read(path)]}
+    moved = {held_out: read_moved(tree, name, held_out) for held_out in HELD_OUT}
+    known = {
+        case.image: case.patient
+        for case in [*itertools.chain(*moved.values()), *read_entries(tree, name, set_name)]
+    }
     cases = [replace(case, patient=case.patient or known.get(case.image)) for case in cases]
-    if set_name == "Tr" and moved:
-        before = {case.image for case in moved}
-        linked = (group for group in link_cases(cases) if any(c.image in before for c in group))
-        taken = {case.image for group in linked for case in group}
-        write_index(tree.index(name, "Val"), [*own, *(c for c in cases if c.image in taken)])
-        cases = [case for case in cases if case.image not in taken]
-    if set_name == "Val":
-        cases = [*cases, *moved]
-    write_index(path, cases)
-    return path
+    if set_name == "Tr" and any(moved.values()):
+        divide(tree, name, cases, _find_places(cases, moved), HELD_OUT)
+    else:
+        write_index(tree.index(name, set_name), [*cases, *moved.get(set_name, [])])
+    return tree.index(name, set_name)
 
 
-def _validation_cases(tree: Tree, name: str) -> tuple[list[Case], list[Case]]:
-    """Entries of the validation index: those of its own, and those moved from training."""
-    folder = tree.image(name, "Tr", "any").parent.absolute()
-    cases = _read(tree.index(name, "Val"))
-    moved = [case for case in cases if case.image.parent == folder]
-    return [case for case in cases if case.image.parent != folder], moved
-
-
-def _read(path: Path) -> Sequence[Case]:
-    return read_index(path) if path.is_file() else []
+def _find_places(cases: Sequence[Case], moved: Mapping[str, Sequence[Case]]) -> dict[Path, str]:
+    """Say where images belong that were moved before, or are linked to one."""
+    before = {c.image: held_out for held_out in reversed(HELD_OUT) for c in moved[held_out]}
+    places: dict[Path, str] = {}
+    for group in link_cases(cases):
+        sets = {before[case.image] for case in group if case.image in before}
+        if sets:
+            first = next(held_out for held_out in HELD_OUT if held_out in sets)
+            places |= {case.image: before.get(case.image, first) for case in group}
+    return places
 
 
 def _group_order(case: Case) -> tuple[str, Path]:
     return case.group, case.image
-
-
-def _order(case: Case) -> tuple[str, str]:
-    return case.case_id, case.class_name
 
 
 def _with_patients(

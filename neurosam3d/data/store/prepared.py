@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosam3d.intensity import INTENSITY_PRESETS, prepare_volume
+from neurosam3d.intensity import get_preset, prepare_volume
 from neurosam3d.volume import (
     Grid,
     Mode,
@@ -106,6 +106,25 @@ class ObjectMask:
         """Cut out a box of voxels around a voxel of the object's box, (1, *size) uint8."""
         return _cut(self.voxels, size, center, fill=0)
 
+    def paint(self, labels: np.ndarray, *, first: Triple, value: int) -> None:
+        """Write a value wherever the object is, into a window of the prepared image.
+
+        Args:
+            labels: (D, H, W), changed in place. Only what the object's box covers is read.
+            first: Index of the window's first voxel in the prepared image; it may be outside.
+            value: What to write.
+        """
+        source, target = [], []
+        for begin, origin, length, wanted in zip(
+            first, self.start, self.shape, labels.shape, strict=True
+        ):
+            low, high = max(begin, origin), min(begin + wanted, origin + length)
+            if low >= high:
+                return
+            source.append(slice(low - origin, high - origin))
+            target.append(slice(low - begin, high - begin))
+        labels[tuple(target)][self.voxels[tuple(source)] > 0] = value
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -122,7 +141,7 @@ class Preparation:
     @property
     def of_images(self) -> tuple[object, ...]:
         """What a prepared image depends on besides its file; presets may have a stage in common."""
-        return self.spacing, INTENSITY_PRESETS[self.intensity].volume_stage.__name__
+        return self.spacing, get_preset(self.intensity).volume_stage.__name__
 
     @property
     def of_labels(self) -> tuple[object, ...]:
