@@ -9,6 +9,8 @@ import pytest
 from matplotlib.image import imsave
 
 from neurosam3d.files import replacing
+from neurosam3d.models.sam2d_encoder import SAM2D_CONFIGS
+from tests.models.sam2d_small import CONFIG as SMALL_SAM2D
 
 SHAPE = (26, 30, 22)
 SPACING_MM = (1.5, 1.25, 2.0)
@@ -30,6 +32,12 @@ def prepared_tree(tmp_path: Path) -> Path:
             entries += _write_scan(root, set_name, f"toy_{set_name}{number}", generator)
         (root / f"Toy_{set_name}.json").write_text(json.dumps(entries), encoding="utf-8")
     return root
+
+
+@pytest.fixture
+def small_vit_b(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks of slices of the size vit_b have a small encoder."""
+    monkeypatch.setitem(SAM2D_CONFIGS, "vit_b", SMALL_SAM2D)
 
 
 @pytest.fixture
