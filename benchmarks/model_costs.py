@@ -30,9 +30,19 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.measure import saved_megabytes
-from neurosam3d.models import BASELINES, Sam3D, build_model, list_models
+from neurosam3d.models import (
+    BASELINES,
+    SAM2D,
+    SAMED,
+    Sam2D,
+    Sam3D,
+    Samed,
+    build_model,
+    list_models,
+)
 from neurosam3d.models.adapter3d import Adapter3D
 from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
+from neurosam3d.models.sam2d_prompts import MASK_STRIDE
 from neurosam3d.training.losses import MaskLoss
 
 NUM_CLICKS = 11  # of a training step, as the recipes have it
@@ -90,6 +100,8 @@ def count_network(name: str) -> dict[str, Any]:
         return count_baseline(name)
     if name in ADAPTER3D_CONFIGS:
         return count_adapter3d(name)
+    if name in SAM2D or name in SAMED:
+        return count_sam2d(name)
     counts = {stride: count_costs(name, mask_stride=stride) for stride in MASK_STRIDES}
     of_network = {key: counts[MASK_STRIDES[0]][key] for key in ENCODER_KEYS}
     of_decoders = {
@@ -186,6 +198,59 @@ def count_adapter3d(name: str, *, fake: bool = True, **overrides: Any) -> dict[s
     }
 
 
+def count_sam2d(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, Any]:
+    """Count parameters, operations and memory of a network of slices for one slice.
+
+    A click, and a training step's only one, is a point with a previous mask; of SAMed, which takes
+    no prompts, all that comes after the encoder.
+
+    Args:
+        name: One of `SAM2D` or `SAMED`.
+        fake: Run on tensors without data; False computes, which gives the same.
+        **overrides: As `build_model` takes them.
+    """
+    with torch.device("meta" if fake else "cpu"):
+        model = build_model(name, **overrides)
+    assert isinstance(model, Sam2D | Samed)
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else nullcontext():
+        if fake:
+            _lay_out(model)
+        image = torch.zeros(1, 3, model.image_size, model.image_size)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        model.eval().requires_grad_(False)  # torch's counter trips over views of what learns
+        with torch.no_grad():
+            with _flop_counter() as of_encoder:
+                embeddings = model.image_encoder(image)
+            with _flop_counter() as of_click:
+                _segment_slice(model, embeddings)
+            del embeddings
+            with LiveBytes(_storages(image, *model.parameters(), *model.buffers())) as live:
+                _segment_slice(model, model.image_encoder(image))
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        if isinstance(model, Sam2D):
+            model.freeze_unreachable(
+                points=True, boxes=False, masks=True, multimask=False, iou=False
+            )
+        model.train()
+        kept = saved_megabytes(
+            lambda: _segment_slice(model, model.image_encoder(image)).sum(),
+            _storages(*model.parameters()),
+        )
+    decoder = {
+        "click_gflops": round(of_click.get_total_flops() / 1e9, 2),
+        "forward_mib": round(live.peak / 2**20, 1),
+        "step_mib": round(kept, 1),
+    }
+    return {
+        "image_size": model.image_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "encoder_parameters": sum(p.numel() for p in model.image_encoder.parameters()),
+        "encoder_gflops": round(of_encoder.get_total_flops() / 1e9, 2),
+        "decoders": {str(MASK_STRIDE): decoder},
+    }
+
+
 def count_baseline(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, Any]:
     """Count parameters, operations and memory of a network without prompts for one crop.
 
@@ -246,6 +311,15 @@ def _click(model: Sam3D, embeddings: Tensor, *, num_points: int) -> Tensor:
     """Ask for one mask by points and a previous mask, as in every round of a session."""
     points = (torch.zeros(1, num_points, 3), torch.ones(1, num_points, dtype=torch.long))
     previous = torch.zeros(1, 1, *(model.mask_size,) * 3)
+    return model.upsample(model.decode(embeddings, points=points, masks=previous)[0])
+
+
+def _segment_slice(model: Sam2D | Samed, embeddings: Tensor) -> Tensor:
+    """Return logits at the slice's side."""
+    if isinstance(model, Samed):
+        return model.decode(embeddings)["masks"]
+    points = (torch.zeros(1, 1, 2), torch.ones(1, 1, dtype=torch.long))
+    previous = torch.zeros(1, 1, model.mask_size, model.mask_size)
     return model.upsample(model.decode(embeddings, points=points, masks=previous)[0])
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from neurosam3d.checkpoint_adapter3d import SPARE, network_name, published_entries
 from neurosam3d.checkpoint_io import METADATA, Content, read_content
+from neurosam3d.checkpoint_sam2d import MARK, network_entries, published_content
+from neurosam3d.models import SAM2D, SAMED
+from neurosam3d.models.sam2d_recognise import holds_sam2d
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,9 +40,11 @@ class Format:
         rename: Turns a file's name into the network's.
         part: Pattern of the network's names that such a file is about.
         part_title: What messages call that part.
-        prefix: How the network's names begin where the file's, once wrappers are dropped, do not.
+        lacks: Patterns of the network's names for additions to it that such a file never has.
+        arrange: Turns weights under the network's names back into the file's.
         networks: Names of the networks whose weights come in this format; empty for all.
         spare: Patterns of the file's names for what no network needs.
+        is_flat: All tensors of the file are weights, in whatever form `extract` returns them.
     """
 
     name: str
@@ -48,9 +53,11 @@ class Format:
     rename: Callable[[str], str]
     part: str = "*"
     part_title: str = "the network"
-    prefix: str = ""
+    lacks: tuple[str, ...] = ()
+    arrange: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     networks: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
+    is_flat: bool = False
 
     @property
     def is_partial(self) -> bool:
@@ -59,7 +66,8 @@ class Format:
 
     def covers(self, name: str) -> bool:
         """Tell whether a weight of the network belongs to the part."""
-        return fnmatchcase(name, self.part)
+        is_lacking = any(fnmatchcase(name, pattern) for pattern in self.lacks)
+        return fnmatchcase(name, self.part) and not is_lacking
 
     def spares(self, key: str) -> str | None:
         """Return the pattern of what no network needs that a file's name falls under, if any."""
@@ -69,6 +77,10 @@ class Format:
 def _without_wrappers(name: str) -> str:
     """Drop what Lightning modules, data parallelism and compilation put before a name."""
     return re.sub(r"^((model|network|module|_orig_mod)\.)+", "", name)
+
+
+def _without_prefix(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items()}
 
 
 def _is_state_dict(value: Any) -> bool:
@@ -125,6 +137,21 @@ def _holds_only_lora(content: Content) -> bool:
     return bool(names) and all(name.endswith(LORA_FACTORS) for name in names)
 
 
+def _holds_sam(value: Any) -> bool:
+    """Tell a state dict of SAM's image encoder of slices."""
+    if not isinstance(value, Mapping):
+        return False
+    tensors = {str(key): item for key, item in value.items() if isinstance(item, Tensor)}
+    return holds_sam2d({_without_wrappers(key): tuple(tensors[key].shape) for key in tensors})
+
+
+def _holds_sam_med2d(content: Content) -> bool:
+    weights = content.get("model", {})
+    return _holds_sam(weights) and any(".Adapter." in str(key) for key in weights)
+
+
+ADAPTERS3D = tuple(f"adapter3d_vit_{size}" for size in "blh")
+ADDITIONS = ("*.Adapter.*", "*.lora_[ab]")  # to SAM, which its files do not have
 COMPARED = ("swin_unetr", "unetr", "3d_uxnet", "nnformer", "unetr++", "transbts")
 
 # The first that recognises a file reads it.
@@ -149,7 +176,7 @@ FORMATS = (
         rename=_swin_name,
         part=f"{SWIN}*",
         part_title="the Swin encoder",
-        prefix=SWIN,
+        arrange=partial(_without_prefix, SWIN),
         networks=("swin_unetr",),
     ),
     Format(
@@ -165,8 +192,34 @@ FORMATS = (
         rename=_teacher_name,
         part="image_encoder.*",
         part_title="the image encoder",
-        prefix=DINOV2,
+        arrange=partial(_without_prefix, DINOV2),
         networks=("dinov2",),
+    ),
+    Format(
+        "SAMed LoRA",
+        recognise=lambda content: isinstance(content.get(MARK), Tensor),
+        extract=network_entries,
+        rename=_without_wrappers,
+        part="*.lora_[ab]",
+        part_title="LoRA",
+        arrange=published_content,
+        networks=tuple(SAMED),
+        is_flat=True,
+    ),
+    Format(
+        "SAM-Med2D checkpoint",
+        recognise=_holds_sam_med2d,
+        extract=lambda content: content["model"],
+        rename=_without_wrappers,
+        networks=("sam_med2d_vit_b",),
+    ),
+    Format(
+        "MedSAM checkpoint",  # as its training leaves it; published, it is as SAM's
+        recognise=lambda content: _holds_sam(content.get("model")),
+        extract=lambda content: content["model"],
+        rename=_without_wrappers,
+        lacks=ADDITIONS,
+        networks=(*SAM2D, *SAMED),
     ),
     Format(
         "LoRA alone",
@@ -181,7 +234,7 @@ FORMATS = (
         recognise=_holds_adapter3d,
         extract=published_entries,
         rename=network_name,
-        networks=("adapter3d_vit_b", "adapter3d_vit_l", "adapter3d_vit_h"),
+        networks=ADAPTERS3D,
         spare=SPARE,
     ),
     Format(
@@ -189,6 +242,14 @@ FORMATS = (
         recognise=lambda content: METADATA in content and _is_state_dict(content),
         extract=_without_metadata,
         rename=_without_wrappers,
+    ),
+    Format(
+        "SAM checkpoint",
+        recognise=_holds_sam,
+        extract=lambda content: content,
+        rename=_without_wrappers,
+        lacks=ADDITIONS,
+        networks=(*SAM2D, *SAMED, *ADAPTERS3D),
     ),
     Format(
         "state dict",
@@ -243,8 +304,12 @@ class Checkpoint:
     def beside(self) -> list[str]:
         """What the file holds beside the weights, a state of the optimizer for example."""
         used = {id(weight) for weight in self.weights.values()}
-        others = _without_metadata(self.content).items()
-        keys = [str(key) for key, value in others if not _holds_any(value, used)]
+        others = {
+            str(key): value
+            for key, value in _without_metadata(self.content).items()
+            if not (self.format.is_flat and isinstance(value, Tensor))
+        }
+        keys = [key for key, value in others.items() if not _holds_any(value, used)]
         spare = {self.format.spares(key): None for key in self.format.extract(self.content)}
         return keys + [pattern for pattern in spare if pattern is not None]
 

@@ -20,6 +20,19 @@ import torch
 Content = Mapping[str, Any]
 METADATA = "__metadata__"  # what safetensors files call the texts beside their tensors
 
+
+class Inert:
+    """Holds the state of an object whose own class is not needed, an optimizer for example."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _plain_dict(_: type) -> dict[Any, Any]:
+    """Stand in for a dictionary with a default."""
+    return {}
+
+
 # Names that pickles may mention, and what is built for them. The two numpy functions are taken
 # from objects' own reductions because numpy 2 moved them; both addresses must still be understood.
 _numpy_scalar, _numpy_array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
@@ -33,6 +46,9 @@ _STAND_INS: dict[str, Any] = {
     "pytorch_lightning.utilities.parsing.AttributeDict": dict,
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
+    "collections.defaultdict": _plain_dict,
+    **{f"{module}.dict": dict for module in ("builtins", "__builtin__")},
+    **{f"torch.optim.{name.lower()}.{name}": Inert for name in ("Adam", "AdamW", "SGD")},
     **{f"numpy.{core}.multiarray.scalar": _numpy_scalar for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray._reconstruct": _numpy_array for core in ("core", "_core")},
     **{f"numpy.dtypes.{name}": getattr(np.dtypes, name) for name in np.dtypes.__all__},

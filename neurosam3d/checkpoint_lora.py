@@ -35,6 +35,11 @@ def fit_lora(model: nn.Module, checkpoint: Checkpoint, config: LoraConfig | None
         return False
     present = _signatures_of_network(model)
     if not present:
+        if networks := checkpoint.format.networks:
+            raise ValueError(
+                f"{checkpoint.path} needs a network with LoRA ({', '.join(networks)}), "
+                "got one without"
+            )
         if config is None:
             raise ValueError(
                 f"{checkpoint.path} must say how its LoRA is scaled, in hyper-parameters or "

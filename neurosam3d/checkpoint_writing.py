@@ -8,12 +8,17 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from neurosam3d.checkpoint_adapter3d import published_content
+from neurosam3d import checkpoint_adapter3d, checkpoint_sam2d
 from neurosam3d.files import replacing
 from neurosam3d.recognise import encode_metadata
 
-Layout = Literal["sam_med3d", "bare", "safetensors", "adapter3d", "baseline"]
+Layout = Literal["sam_med3d", "bare", "safetensors", "adapter3d", "baseline", "sam_med2d", "samed"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+KEY_OF_LAYOUT: dict[Layout, str] = {  # under which the state dict is
+    "sam_med3d": "model_state_dict",
+    "baseline": "network_dict",
+    "sam_med2d": "model",
+}
 LAYOUT_OF_SUFFIX: dict[str, Layout] = {
     ".pth": "sam_med3d",
     ".pt": "bare",
@@ -35,7 +40,9 @@ def write_checkpoint(
         layout: sam_med3d: `model_state_dict` beside `args`, as SAM-Med3D's programs read it. bare:
             the state dict, with no place for anything else. safetensors: tensors and metadata.
             adapter3d: as 3DSAM-adapter's programs read it, beside `args`. baseline: `network_dict`
-            beside `args`, as its programs read the networks that it is compared with.
+            beside `args`, as its programs read the networks that it is compared with. sam_med2d:
+            `model` beside `args`, as SAM-Med2D's programs read it. samed: what SAMed's programs
+            read beside SAM's checkpoint, with no place for anything else.
         values: What to say of the network, as `Identity.to_values` gives it, and of the file.
 
     Raises:
@@ -60,10 +67,12 @@ def _arrange(
     """Return all that a pickled file of a layout holds."""
     if layout == "bare":
         return weights
+    if layout == "samed":
+        return dict(checkpoint_sam2d.published_content(weights))
     if layout == "adapter3d":
-        parts = published_content(weights)
+        parts = checkpoint_adapter3d.published_content(weights)
     else:
-        parts = {"network_dict" if layout == "baseline" else "model_state_dict": weights}
+        parts = {KEY_OF_LAYOUT[layout]: weights}
     return {"epoch": 0, **parts, "args": dict(values)}
 
 

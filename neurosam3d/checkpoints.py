@@ -237,6 +237,10 @@ def _resize(name: str, table: Tensor, shape: torch.Size) -> Tensor | None:
         grid = table.float().movedim(4, 1)  # (1, C, n, n, n)
         grid = F.interpolate(grid, size=shape[1:4], mode="trilinear", align_corners=False)
         return grid.movedim(1, 4)  # (1, m, m, m, C)
+    if last == "pos_embed" and table.ndim == 4:
+        grid = table.float().movedim(3, 1)  # (1, C, n, n)
+        grid = F.interpolate(grid, size=shape[1:3], mode="bilinear", align_corners=False)
+        return grid.movedim(1, 3)  # (1, m, m, C)
     if last == "pos_embed" and table.ndim == 3:  # of the class token, then of a cube
         old, new = (round((length - 1) ** (1 / 3)) for length in (table.shape[1], shape[1]))
         if (1 + old**3, 1 + new**3) != (table.shape[1], shape[1]):

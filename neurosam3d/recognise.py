@@ -21,6 +21,7 @@ from neurosam3d.models.baselines.recognise import recognise_baseline
 from neurosam3d.models.dinov2_config import recognise_settings
 from neurosam3d.models.hiera3d import HIERA3D_CONFIGS
 from neurosam3d.models.lora import LoraConfig
+from neurosam3d.models.sam2d_recognise import recognise_sam2d
 from neurosam3d.models.vit3d import VIT3D_CONFIGS
 
 FORMAT_VERSION = "1"  # of our metadata
@@ -42,6 +43,7 @@ OPTIONS = {
     "deep_supervision": "deep_supervision",
     "prompt_free": "prompt_free",
     "labelled_clicks": "labelled_clicks",
+    "rank": "rank",
 }
 
 
@@ -184,12 +186,15 @@ def recognise_network(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
     Returns:
         Its name in `list_models()`, or None if it is none of them, and what the weights say of its
         options: `image_size`, `mask_stride`, `box_prompts`, `model_cfg`, `prompt_free`,
-        `labelled_clicks`; for baselines see `recognise_baseline`.
+        `labelled_clicks`; for baselines see `recognise_baseline`, for networks of slices
+        `recognise_sam2d`.
     """
     if baseline := recognise_baseline(shapes):
         return baseline
     if "image_encoder.slice_embed.weight" in shapes:
         return _recognise_adapter3d(shapes)
+    if sam2d := recognise_sam2d(shapes):
+        return sam2d
     options: dict[str, Any] = {}
     if "prompt_encoder.point_embeddings.0.weight" in shapes:
         options["box_prompts"] = "prompt_encoder.point_embeddings.2.weight" in shapes

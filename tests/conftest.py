@@ -14,6 +14,8 @@ from torch import nn
 from neurosam3d.files import replacing
 from neurosam3d.models import MODELS
 from neurosam3d.models.baselines.inputs import CROP_SIZE, InputRule, rule_inputs, to_sides
+from neurosam3d.models.sam2d_encoder import SAM2D_CONFIGS
+from tests.models.sam2d_small import CONFIG as SMALL_SAM2D
 
 SHAPE = (26, 30, 22)
 SPACING_MM = (1.5, 1.25, 2.0)
@@ -54,6 +56,12 @@ def small_segresnet(monkeypatch: pytest.MonkeyPatch) -> None:
         return rule_inputs(network, InputRule(in_channels, to_sides(crop_size), step=(2, 2, 2)))
 
     monkeypatch.setitem(MODELS, "segresnet", build)
+
+
+@pytest.fixture
+def small_vit_b(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks of slices of the size vit_b have a small encoder."""
+    monkeypatch.setitem(SAM2D_CONFIGS, "vit_b", SMALL_SAM2D)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ WEIGHTS = {
     "a.weight": torch.arange(6.0).view(2, 3),
     "a.bias": torch.tensor([0.1, -0.2], dtype=torch.bfloat16),
 }
-ANY_NETWORK = [layout for layout in LAYOUTS if layout != "adapter3d"]
+ANY_NETWORK = [layout for layout in LAYOUTS if layout not in ("adapter3d", "samed")]
 VALUES: dict[str, Any] = {"model_type": "vit_b", "img_size": 112, "spacing": None}
 
 
@@ -24,7 +24,7 @@ def _read(path: Path, layout: Layout) -> dict[str, torch.Tensor]:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     content = torch.load(path, weights_only=True)
-    keys = {"sam_med3d": "model_state_dict", "baseline": "network_dict"}
+    keys = {"sam_med3d": "model_state_dict", "baseline": "network_dict", "sam_med2d": "model"}
     return content[keys[layout]] if layout in keys else content
 
 

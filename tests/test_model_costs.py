@@ -16,9 +16,10 @@ from benchmarks.model_costs import (
     count_baseline,
     count_costs,
     count_network,
+    count_sam2d,
     play_session,
 )
-from neurosam3d.models import MODELS, Sam3D, build_model, list_models
+from neurosam3d.models import MODELS, Sam2D, Sam3D, Samed, build_model, list_models
 from neurosam3d.models.adapter3d import Adapter3D, build_adapter3d
 from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
 from neurosam3d.models.catalogue import CropCosts, catalogue
@@ -55,6 +56,15 @@ def test_figures_without_data_are_those_of_a_real_adapter(
     options = {"crop_size": 32, "prompt_free": prompt_free}
     counted = count_adapter3d("small", **options)
     assert counted == count_adapter3d("small", fake=False, **options)
+    (costs,) = counted["decoders"].values()
+    assert costs["step_mib"] > costs["forward_mib"] > 0
+
+
+@pytest.mark.usefixtures("small_vit_b")
+@pytest.mark.parametrize("name", ["sam_med2d_vit_b", "samed_s_vit_b"])
+def test_figures_without_data_are_those_of_a_real_slice(name: str) -> None:
+    counted = count_sam2d(name, image_size=64)
+    assert counted == count_sam2d(name, fake=False, image_size=64)
     (costs,) = counted["decoders"].values()
     assert costs["step_mib"] > costs["forward_mib"] > 0
 
@@ -110,12 +120,13 @@ def test_the_stored_costs_cover_every_network_and_their_parameters_are_right() -
         if isinstance(costs, CropCosts):
             assert costs.crop_size == model.crop_size
             continue
-        assert isinstance(model, Sam3D | Adapter3D)
-        is_sam = isinstance(model, Sam3D)
-        assert costs.image_size == (model.image_size if is_sam else model.crop_size)
+        assert isinstance(model, Sam2D | Sam3D | Samed | Adapter3D)
+        is_adapter = isinstance(model, Adapter3D)
+        assert costs.image_size == (model.crop_size if is_adapter else model.image_size)
         encoder = sum(p.numel() for p in model.image_encoder.parameters())
         assert costs.encoder_parameters == encoder
-        assert costs.decoders.keys() == ({4, 1} if is_sam else {1})
+        strides = {4, 1} if isinstance(model, Sam3D) else {1} if is_adapter else {4}
+        assert costs.decoders.keys() == strides
 
 
 @pytest.mark.parametrize(

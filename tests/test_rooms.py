@@ -53,11 +53,15 @@ ROOMS = {
     ),
     "checkpoint_io": Room(packages=("torch", "numpy", "safetensors")),
     "checkpoint_adapter3d": Room(("checkpoint_io", "models"), ("torch",)),
-    "checkpoint_formats": Room(("checkpoint_adapter3d", "checkpoint_io"), ("torch",)),
+    "checkpoint_sam2d": Room(("checkpoint_io",), ("torch",)),
+    "checkpoint_formats": Room(
+        ("checkpoint_adapter3d", "checkpoint_io", "checkpoint_sam2d", "models"), ("torch",)
+    ),
     "recognise": Room(("checkpoint_io", "checkpoint_formats", "models")),
     "checkpoint_lora": Room(("checkpoint_formats", "models"), ("torch",)),
     "checkpoint_writing": Room(
-        ("checkpoint_adapter3d", "files", "recognise"), ("torch", "safetensors")
+        ("checkpoint_adapter3d", "checkpoint_sam2d", "files", "recognise"),
+        ("torch", "safetensors"),
     ),
     "checkpoints": Room(
         ("checkpoint_formats", "checkpoint_lora", "recognise", "models"), ("torch",)
@@ -120,6 +124,7 @@ ROOMS = {
             "checkpoint_formats",
             "recognise",
             "checkpoint_lora",
+            "checkpoint_sam2d",
             "checkpoint_writing",
             "checkpoints",
             "models",

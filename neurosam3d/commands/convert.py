@@ -10,10 +10,17 @@ from torch import Tensor, nn
 
 from neurosam3d.checkpoint_formats import LORA_FACTORS, Checkpoint, read_checkpoint, shorten
 from neurosam3d.checkpoint_lora import merged_weights
-from neurosam3d.checkpoint_writing import LAYOUTS, Layout, layout_of, write_checkpoint
+from neurosam3d.checkpoint_sam2d import published_part
+from neurosam3d.checkpoint_writing import (
+    KEY_OF_LAYOUT,
+    LAYOUTS,
+    Layout,
+    layout_of,
+    write_checkpoint,
+)
 from neurosam3d.checkpoints import LoadReport, match_weights, outline_network, require_fit
 from neurosam3d.commands.verb import VerbParser, file_size, plain_console
-from neurosam3d.models import BASELINES, list_models
+from neurosam3d.models import BASELINES, SAM2D, SAMED, list_models
 from neurosam3d.recognise import Identity, identify, stored_values
 
 DESCRIPTION = """\
@@ -23,7 +30,9 @@ back gives the same bits. What training left beside them (the optimizer and so o
 IN may be any file that `neurosam3d inspect` recognises. The kind of OUT follows from its ending:
 
   .pth          as SAM-Med3D's programs read it (model_state_dict); of networks without prompts, as
-                those of 3DSAM-adapter read the networks they compare with (network_dict)
+                those of 3DSAM-adapter read the networks they compare with (network_dict); of
+                networks of slices, as their own read it: SAM and MedSAM the state dict alone,
+                SAM-Med2D below model, SAMed LoRA, prompt encoder and mask decoder, without SAM
   .pt           the state dict alone
   .tar          of 3DSAM-adapter, as its own programs read it (.pth.tar)
   .safetensors  weights, and what to build, how to feed it, source and licence as metadata
@@ -35,6 +44,14 @@ examples:
   neurosam3d convert last.ckpt liver_lora.safetensors --lora     only what LoRA has learned
   neurosam3d convert last.ckpt liver.pth --merge                 a plain network with it inside
 """
+NAMELESS: tuple[Layout, ...] = ("bare", "samed")  # they hold weights and nothing else
+# Of the networks that SAM-Med3D's programs do not know: what a .pth is.
+PTH_LAYOUTS: dict[str, Layout] = {
+    **dict.fromkeys(BASELINES, "baseline"),
+    **dict.fromkeys(SAM2D, "bare"),
+    "sam_med2d_vit_b": "sam_med2d",
+    **dict.fromkeys(SAMED, "samed"),
+}
 
 
 def main(words: Sequence[str]) -> None:
@@ -73,9 +90,11 @@ def _convert(options: Namespace) -> None:
     layout = _check_target(options)
     checkpoint = read_checkpoint(options.source)
     identity = identify(checkpoint, options.model)
-    if layout == "sam_med3d" and not options.format and identity.name in BASELINES:
-        layout = "baseline"
-    _check_choices(options, checkpoint, layout)
+    if layout == "sam_med3d" and not options.format:
+        layout = PTH_LAYOUTS.get(str(identity.name), layout)
+        if layout == "samed" and (options.merge or not checkpoint.lora_names):
+            layout = "bare"  # there is nothing to lie beside SAM's weights
+    _check_choices(options, checkpoint, layout, identity.name)
     model, report, weights = _match(checkpoint, identity)
     left_out = report.unexpected + checkpoint.beside
     if options.merge:
@@ -83,15 +102,19 @@ def _convert(options: Namespace) -> None:
     elif options.lora:
         left_out.append("the weights that LoRA adds to")
         weights = {name: w for name, w in weights.items() if name.endswith(LORA_FACTORS)}
+    if layout == "samed":
+        num_weights, weights = len(weights), published_part(weights)
+        if len(weights) < num_weights:
+            left_out.append("the weights that are SAM's")
     values = _values(options, checkpoint, identity)
-    prefix = checkpoint.format.prefix
-    renamed = {name.removeprefix(prefix): value for name, value in weights.items()}
-    write_checkpoint(options.target, renamed, layout=layout, values=values)
+    # The layout samed gives its names itself.
+    named = weights if layout == "samed" else checkpoint.format.arrange(weights)
+    write_checkpoint(options.target, named, layout=layout, values=values)
     lines = [
         f"{options.target}: {layout} of {identity.name}, {len(weights)} tensors, "
         f"{_count_parameters(model, weights):,} parameters, {file_size(options.target)}"
     ]
-    if layout == "bare":
+    if layout in NAMELESS:
         unsaid = ", ".join(f"{key} {value}" for key, value in values.items())
         lines.append(f"no place in a state dict for: {unsaid}")
     if left_out:
@@ -126,23 +149,26 @@ def _match(
     return model, report, weights
 
 
-def _check_choices(options: Namespace, checkpoint: Checkpoint, layout: Layout) -> None:
+def _check_choices(
+    options: Namespace, checkpoint: Checkpoint, layout: Layout, name: str | None
+) -> None:
     """Refuse what a file cannot hold, and what there is nothing for."""
     has_lora = bool(checkpoint.lora_names)
     chosen = "--lora" if options.lora else "--merge"
     if (options.lora or options.merge) and not has_lora:
         raise ValueError(f"{chosen} needs a file with LoRA, got {checkpoint.path} without")
-    if has_lora and not options.merge and layout != "safetensors":
+    says_scale = layout == "safetensors" or name in SAMED  # whose scale is always 1
+    if has_lora and not options.merge and not says_scale:
         raise ValueError(
             f"only safetensors say how LoRA is scaled, got the format {layout}; "
             "--merge makes a plain network of it"
         )
-    if checkpoint.format.is_partial and layout in ("sam_med3d", "baseline"):
+    if checkpoint.format.is_partial and layout in KEY_OF_LAYOUT:
         raise ValueError(
             f"the format {layout} holds whole networks, got {checkpoint.format.part_title} alone"
         )
-    if options.licence and layout == "bare":
-        raise ValueError("the format bare has no place for a licence, got --licence")
+    if options.licence and layout in NAMELESS:
+        raise ValueError(f"the format {layout} has no place for a licence, got --licence")
 
 
 def _values(options: Namespace, checkpoint: Checkpoint, identity: Identity) -> dict[str, Any]:

@@ -70,6 +70,12 @@ Networks with one decoder are counted likewise, for one crop of side {sides}. A 
 follows the encoder; a training step has 30 clicks at once, is counted without its loss, and leaves
 SAM's weights as they are.
 """
+SLICES_NOTE = """\
+Networks of slices are counted likewise, for one slice of side {sides}.
+A click of SAMed, which takes no prompts, is all that follows the encoder; a training step has one
+click, is counted without its loss, and leaves SAM's encoder as it is in SAMed and SAM-Med2D.
+"""
+NOTES = {"sam3d": NOTE, "adapter3d": ONE_DECODER_NOTE, "sam2d": SLICES_NOTE}
 BASELINE_NOTE = """\
 Networks without prompts are counted likewise, for one crop of {size} voxels, one
 channel and two classes; their training step without its loss.
@@ -147,12 +153,10 @@ def _linked(entry: BaselineEntry) -> str:
 def _part(
     entries: Iterable[Entry | BaselineEntry],
 ) -> tuple[list[list[Entry]], list[BaselineEntry]]:
-    """Part networks that take prompts, by their number of decoders, from those that take none."""
+    """Part families of networks with image encoders from the others."""
     entries = list(entries)
-    promptable = [entry for entry in entries if isinstance(entry, Entry)]
-    groups = [
-        [e for e in promptable if (len(e.costs.decoders) == 1) == one] for one in (False, True)
-    ]
+    encoding = [entry for entry in entries if isinstance(entry, Entry)]
+    groups = [[entry for entry in encoding if entry.family == family] for family in NOTES]
     baselines = [entry for entry in entries if isinstance(entry, BaselineEntry)]
     return [group for group in groups if group], baselines
 
@@ -192,14 +196,14 @@ def _baseline_cells(entry: BaselineEntry) -> list[str]:
 
 
 def _note(entries: Sequence[Entry]) -> str:
-    """Say how the figures came about, of networks with as many decoders to choose from."""
+    """Say how the figures of a family's networks came about."""
     names: dict[int, list[str]] = {}
     for entry in entries:
         names.setdefault(entry.costs.image_size, []).append(entry.name)
     most, *others = sorted(names, key=lambda side: -len(names[side]))
-    sides = "".join([f"{most}", *(f" ({side} for {', '.join(names[side])})" for side in others)])
-    has_choice = len(entries[0].costs.decoders) > 1
-    return (NOTE if has_choice else ONE_DECODER_NOTE).format(sides=sides)
+    exceptions = "; ".join(f"{side} for {', '.join(names[side])}" for side in others)
+    sides = f"{most} ({exceptions})" if others else f"{most}"
+    return NOTES[entries[0].family].format(sides=sides)
 
 
 def _baseline_note(entries: Sequence[BaselineEntry]) -> str:

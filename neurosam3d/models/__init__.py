@@ -11,8 +11,23 @@ from neurosam3d.models.adapter3d import build_adapter3d
 from neurosam3d.models.baselines import BASELINES
 from neurosam3d.models.dinov2_3d import build_dinov2_sam3d
 from neurosam3d.models.hiera3d import build_hiera_sam3d
+from neurosam3d.models.sam2d import Sam2D, build_sam2d, build_sam_med2d
 from neurosam3d.models.sam3d import Sam3D, build_vit_sam3d
+from neurosam3d.models.samed import Samed, build_samed
 
+SAM2D: dict[str, Callable[..., Sam2D]] = {
+    "sam_vit_b": partial(build_sam2d, "vit_b"),
+    "sam_vit_l": partial(build_sam2d, "vit_l"),
+    "sam_vit_h": partial(build_sam2d, "vit_h"),
+    "medsam_vit_b": partial(build_sam2d, "vit_b"),
+    "sam_med2d_vit_b": partial(build_sam_med2d, "vit_b"),
+}
+SAMED: dict[str, Callable[..., Samed]] = {
+    "samed_vit_b": partial(build_samed, "vit_b", "trained"),
+    "samed_vit_l": partial(build_samed, "vit_l", "trained"),
+    "samed_vit_h": partial(build_samed, "vit_h", "trained"),
+    "samed_s_vit_b": partial(build_samed, "vit_b", "adapted"),
+}
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit_tiny": partial(build_vit_sam3d, "vit_tiny"),
     "vit_b_ori": partial(build_vit_sam3d, "vit_b_ori"),
@@ -25,10 +40,23 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "adapter3d_vit_b": partial(build_adapter3d, "adapter3d_vit_b"),
     "adapter3d_vit_l": partial(build_adapter3d, "adapter3d_vit_l"),
     "adapter3d_vit_h": partial(build_adapter3d, "adapter3d_vit_h"),
+    **SAM2D,
+    **SAMED,
     **BASELINES,
 }
 
-__all__ = ["BASELINES", "MODELS", "Sam3D", "build_model", "list_models", "list_overrides"]
+__all__ = [
+    "BASELINES",
+    "MODELS",
+    "SAM2D",
+    "SAMED",
+    "Sam2D",
+    "Sam3D",
+    "Samed",
+    "build_model",
+    "list_models",
+    "list_overrides",
+]
 
 
 def list_models() -> list[str]:

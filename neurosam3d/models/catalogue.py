@@ -6,13 +6,14 @@ The costs are counted by ``python -m benchmarks.model_costs``, which says how.
 import json
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
-from neurosam3d.models import list_models
+from neurosam3d.models import SAM2D, SAMED, list_models
 from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
 from neurosam3d.models.baselines.inputs import Sides
 from neurosam3d.models.dinov2_config import SIZES as DINOV2_SIZES
 from neurosam3d.models.hiera3d import HIERA3D_CONFIGS
+from neurosam3d.models.sam2d_encoder import SAM2D_CONFIGS
 from neurosam3d.models.vit3d import VIT3D_CONFIGS
 
 
@@ -56,12 +57,13 @@ class Costs:
     """What a network costs for one image.
 
     Attributes:
-        image_size: Side of the image in voxels.
+        image_size: Side of the image in voxels or pixels.
         parameters: Parameters in all, with SAM-Med3D's decoder.
         encoder_parameters: Those of the image encoder.
         encoder_gflops: Operations of the encoder, in units of 10^9.
         decoders: The rest by mask stride: 4 for SAM-Med3D's decoder, 1 for NeuroSAM3D's. Of
-            3DSAM-adapter, whose only decoder works at the image's resolution, it is at 1.
+            3DSAM-adapter, whose only decoder works at the image's resolution, it is at 1; of the
+            networks of slices at 4.
     """
 
     image_size: int
@@ -91,18 +93,24 @@ class CropCosts:
     step_mib: float
 
 
+Family = Literal["sam3d", "adapter3d", "sam2d"]
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A promptable network of the catalogue.
+    """A network with an image encoder and a mask decoder, most of them promptable.
 
     Attributes:
         name: As `build_model` knows it.
+        family: What it segments, and how: windows of scans as SAM-Med3D does, crops of scans as
+            3DSAM-adapter does, or slices.
         encoder: Kind of its image encoder, width in channels x number of blocks.
         costs: What it costs.
         weights: Public weights that fit, if any.
     """
 
     name: str
+    family: Family
     encoder: str
     costs: Costs
     weights: PublicWeights | None = None
@@ -147,6 +155,30 @@ PAPERS = {
 SAM = "https://github.com/facebookresearch/segment-anything"
 PUBLIC_WEIGHTS = {
     **{
+        f"sam_vit_{size}": PublicWeights(f"SAM ViT-{size.upper()}", url=SAM, licence="Apache-2.0")
+        for size in "blh"
+    },
+    "medsam_vit_b": PublicWeights(
+        "MedSAM", url="https://github.com/bowang-lab/MedSAM", licence="Apache-2.0"
+    ),
+    "sam_med2d_vit_b": PublicWeights(
+        "SAM-Med2D", url="https://github.com/OpenGVLab/SAM-Med2D", licence="Apache-2.0"
+    ),
+    **{
+        name: PublicWeights(
+            title,
+            url="https://github.com/hitachinsk/SAMed",
+            licence="MIT",
+            part="LoRA, prompts and decoder",
+            remark="to be loaded after SAM's; 8 organs in CT",
+        )
+        for name, title in (
+            ("samed_vit_b", "SAMed"),
+            ("samed_vit_h", "SAMed_h"),
+            ("samed_s_vit_b", "SAMed_s"),
+        )
+    },
+    **{
         f"adapter3d_vit_{size}": PublicWeights(
             f"SAM ViT-{size.upper()}",
             url=SAM,
@@ -189,7 +221,7 @@ def catalogue() -> list[Entry | BaselineEntry]:
 def _read_entry(name: str, counted: dict[str, Any]) -> Entry | BaselineEntry:
     weights = PUBLIC_WEIGHTS.get(name)
     if name not in PAPERS:
-        return Entry(name, _describe(name), _read_costs(counted), weights)
+        return Entry(name, _family(name), _describe(name), _read_costs(counted), weights)
     title, paper = PAPERS[name]
     costs = CropCosts(**{**counted, "crop_size": tuple(counted["crop_size"])})
     return BaselineEntry(name, title, paper, costs, weights)
@@ -200,8 +232,17 @@ def _read_costs(counted: dict[str, Any]) -> Costs:
     return Costs(**{**counted, "decoders": decoders})
 
 
+def _family(name: str) -> Family:
+    if name in SAM2D or name in SAMED:
+        return "sam2d"
+    return "adapter3d" if name in ADAPTER3D_CONFIGS else "sam3d"
+
+
 def _describe(name: str) -> str:
     """Name an encoder's kind, its width and the number of its blocks."""
+    if _family(name) == "sam2d":
+        slices = SAM2D_CONFIGS[name[-len("vit_b") :]]
+        return f"ViT {slices.dim} x {slices.depth}"
     if name in ADAPTER3D_CONFIGS:
         adapted = ADAPTER3D_CONFIGS[name]
         return f"ViT {adapted.dim} x {adapted.depth}"

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class LayerNorm3d(nn.Module):
-    """Normalise every voxel of a volume (B, C, D, H, W) over its channels.
+    """Normalise every voxel of a volume (B, C, D, H, W), or pixel of an image, over its channels.
 
     Args:
         dim: Number of channels.

@@ -1,4 +1,4 @@
-"""Relative position terms of windowed 3-D attention, in a form that never builds a padded window.
+"""Relative position terms of windowed attention, in a form that never builds a padded window.
 
 Shapes: B batch (times windows), N heads, x head channels. A window has side T; (d, h, w) of its
 tokens along each axis are real, the rest is zero padding. Queries are indexed (i, j, l), keys
@@ -14,10 +14,11 @@ part as keys:
 Every padding key has the same key and value vectors (the bias of the qkv layer), so all of them
 together act as one virtual key whose logit is a log-sum-exp. `published_terms` returns exactly
 that. `decomposed_terms` is the form one would expect (q.R_d[i,a] + q.R_h[j,b] + q.R_w[l,c], padding
-ignored), for training from scratch.
+ignored), for training from scratch. In 2-D it is SAM's (arXiv:2304.02643; arXiv:2203.16527).
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,15 +52,17 @@ def relative_table(table: Tensor, num_queries: int, window: int) -> Tensor:
     return table[x - y + window - 1]
 
 
-def decomposed_terms(q: Tensor, tables: Tables, window: int) -> BiasTerms:
-    """Return the terms of the correct decomposed bias over real keys only (K = d*h*w).
+def decomposed_terms(q: Tensor, tables: Sequence[Tensor], window: int) -> BiasTerms:
+    """Return the terms of the correct decomposed bias over real keys only (K = Q).
+
+    Written for grids of three axes, it takes any number of them.
 
     Args:
         q: Unscaled queries (B, N, d, h, w, x).
         tables: rel_pos_d, rel_pos_h, rel_pos_w, each (2T-1, x).
         window: T.
     """
-    sides = q.shape[2:5]
+    sides = q.shape[2:-1]
     entries = [  # those that keys need, falling, and one of zeros that makes rows even
         F.pad(table[window - side : window + side - 1].flip(0), (0, 0, 0, 1))  # (2 side, x)
         for table, side in zip(tables, sides, strict=True)
@@ -68,16 +71,17 @@ def decomposed_terms(q: Tensor, tables: Tables, window: int) -> BiasTerms:
     parts = scores.split([len(table) for table in entries], dim=-1)  # (B, N, d, h, w, 2 side)
     query = torch.cat([_skew(part, axis) for axis, part in enumerate(parts, 2)], dim=-1)
     # (B, N, d, h, w, d+h+w)
-    a, b, c = (torch.eye(side, dtype=q.dtype, device=q.device) for side in sides)
+    units = [torch.eye(side, dtype=q.dtype, device=q.device) for side in sides]
     key = torch.cat(
         [
-            a[:, None, None].expand(*sides, -1),
-            b[None, :, None].expand(*sides, -1),
-            c[None, None, :].expand(*sides, -1),
+            unit.unflatten(0, [-1 if i == axis else 1 for i in range(len(sides))]).expand(
+                *sides, -1
+            )
+            for axis, unit in enumerate(units)
         ],
         dim=-1,
     )  # (d, h, w, d+h+w)
-    return BiasTerms(query.flatten(2, 4), key.flatten(0, 2), None)
+    return BiasTerms(query.flatten(2, -2), key.flatten(0, -2), None)
 
 
 def _skew(scores: Tensor, axis: int) -> Tensor:
@@ -94,8 +98,8 @@ def _skew(scores: Tensor, axis: int) -> Tensor:
         (B, N, d, h, w, s).
     """
     side = scores.shape[axis]
-    rows = scores.movedim(axis, 4).flatten(4)[..., side - 1 : -1]  # (B, N, ., ., s * (2s - 1))
-    return rows.unflatten(4, (side, -1))[..., :side].movedim(4, axis)
+    rows = scores.movedim(axis, -2).flatten(-2)[..., side - 1 : -1]  # (B, N, ., ., s * (2s - 1))
+    return rows.unflatten(-1, (side, -1))[..., :side].movedim(-2, axis)
 
 
 def published_terms(q: Tensor, pad_q: Tensor, tables: Tables, window: int) -> BiasTerms:

@@ -8,6 +8,7 @@ decoder writes: S/4 in SAM-Med3D (``mask_stride=4``), S in NeuroSAM3D (``mask_st
 
 from torch import Tensor, nn
 
+from neurosam3d.models.freezing import freeze
 from neurosam3d.models.layers import upsample_trilinear
 from neurosam3d.models.mask_decoder3d import MaskDecoder3D
 from neurosam3d.models.prompt_encoder3d import PromptEncoder3D
@@ -122,12 +123,7 @@ class Sam3D(nn.Module):
             unreachable.append("mask_decoder.iou_prediction_head.")
         networks = (0,) if multimask else (1, 2, 3)
         unreachable += [f"mask_decoder.output_hypernetworks_mlps.{index}." for index in networks]
-        frozen = []
-        for name, parameter in self.named_parameters():
-            if name.startswith(tuple(unreachable)):
-                parameter.requires_grad_(False)
-                frozen.append(name)
-        return frozen
+        return freeze(self, unreachable)
 
 
 def assemble_sam3d(

@@ -4,7 +4,7 @@ Shapes: B batch, C channels; d h w = token grid along tensor axes 2 3 4 of the i
 windows along them; d' h' w' = tokens of a window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from torch import Tensor
@@ -40,14 +40,21 @@ def window_regions(
         yield (d, h, w), (num_d, num_h, num_w)
 
 
-def split_windows(x: Tensor, counts: tuple[int, int, int]) -> Tensor:
-    """Cut (B, d, h, w, C) into (B * nd * nh * nw, d', h', w', C)."""
-    for axis, count in zip((3, 2, 1), reversed(counts), strict=True):
+def split_windows(x: Tensor, counts: Sequence[int]) -> Tensor:
+    """Cut (B, d, h, w, C) into (B * nd * nh * nw, d', h', w', C); grids may have other axes."""
+    num_axes = len(counts)
+    for axis, count in reversed(list(enumerate(counts, 1))):
         x = x.unflatten(axis, (count, -1))  # finally (B, nd, d', nh, h', nw, w', C)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(0, 3)
+    windows, tokens = range(1, 2 * num_axes, 2), range(2, 2 * num_axes + 1, 2)
+    return x.permute(0, *windows, *tokens, -1).flatten(0, num_axes)
 
 
-def merge_windows(x: Tensor, counts: tuple[int, int, int]) -> Tensor:
+def merge_windows(x: Tensor, counts: Sequence[int]) -> Tensor:
     """Undo `split_windows`."""
+    num_axes = len(counts)
     x = x.unflatten(0, (-1, *counts))  # (B, nd, nh, nw, d', h', w', C)
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    pairs = [axis for first in range(1, num_axes + 1) for axis in (first, first + num_axes)]
+    x = x.permute(0, *pairs, -1)  # (B, nd, d', nh, h', nw, w', C)
+    for axis in range(1, num_axes + 1):
+        x = x.flatten(axis, axis + 1)
+    return x
