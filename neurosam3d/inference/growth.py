@@ -33,6 +33,7 @@ from neurosam3d.volume import Grid, Volume, restore
 OVERLAP = 0.5  # of a window's side, shared with the next one
 REFINED_OVERLAP = 0.25  # the same where a mask or a coarser window tells what lies beyond
 AGREEMENT = 0.9  # Dice with what is known, from which on a window is believed
+REFINED_AGREEMENT = 0.8  # the same with a coarser window, whose borders lie between voxels
 ROUGH_AGREEMENT = 0.5  # the same with a mask that the user gave, which may be rough
 
 Ask = Callable[[Window, Tensor], Tensor]
@@ -83,7 +84,7 @@ class Growth:
                 self._guide = self._look_from_afar()
                 if self._guide is not None:
                     self.mosaic = lay_out(self._first, self._scan.grid())
-                    self._refine(self._guide, AGREEMENT)
+                    self._refine(self._guide, REFINED_AGREEMENT)
             else:
                 self._follow(max(beyond, key=beyond.__getitem__))
         if self._guide is not None and self.has_gaps:

@@ -50,6 +50,7 @@ def test_a_published_file(tmp_path: Path) -> None:
         "options": {"image_size": 32, "mask_stride": 4, "box_prompts": False},
         "lora": None,
         "feeding": {},
+        "classes": [],
     }
     assert facts["parts"]["prompt_encoder"] == {
         "tensors": 15,

@@ -379,7 +379,7 @@ def test_a_schedule_needs_its_length(build: Build, make_trainer: Build) -> None:
 def test_every_baseline_takes_a_step(build: Build, make_trainer: Build, name: str) -> None:
     if name.startswith("nnunet"):
         pytest.importorskip("dynamic_network_architectures")
-    crop = (64, 64, 64) if name.startswith("nnunet") else (32, 32, 32)
+    crop = (64, 64, 64) if name.startswith("nnunet") else (64, 32, 32)
     module = build(model_type=name, crop_size=crop)
     before = [p.clone() for p in module.parameters() if p.requires_grad]
     trainer = make_trainer(max_steps=1)
