@@ -86,7 +86,11 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> LoadReport:
 
 
 def load_model(
-    path: str | os.PathLike[str], name: str | None = None, *, image_size: int | None = None
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    image_size: int | None = None,
+    base: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
     """Build the network that a file belongs to and fill it.
 
@@ -96,20 +100,26 @@ def load_model(
             metadata say so, else the shapes of its weights.
         image_size: Side of its images in voxels, where it shall not be the file's: position tables
             are resized to it.
+        base: A file with the rest of the network, where `path` holds a part of it by nature: SAM's
+            where it is of SAMed, for example. It is read first.
 
     Returns:
         The network in evaluation mode, with the image size, mask stride, box prompts and LoRA of
         the file.
 
     Raises:
-        ValueError: As `load_weights`; or if the network cannot be told, its name is unknown, or the
-            file does not say for which crops a network without prompts is.
+        ValueError: As `load_weights`; or if the network cannot be told, its name is unknown, the
+            file does not say for which crops a network without prompts is, or it and its base do
+            not go together.
     """
     checkpoint = read_checkpoint(Path(path))
+    beneath = None if base is None else read_base(Path(base), checkpoint)
     identity = identify(checkpoint, name)
     known_name = require_name(identity, checkpoint)
     size = {} if image_size is None else _size_option(known_name, image_size)
     model = build_model(known_name, **{**identity.options, **size})
+    if beneath is not None:
+        logger.info("%s: %s", base, _fill(model, beneath, identify(beneath).lora))
     report = _fill(model, checkpoint, identity.lora)
     if report.mismatched and known_name in BASELINES:
         raise ValueError(
@@ -118,10 +128,29 @@ def load_model(
             "and load_weights read it"
         )
     logger.info("%s: %s", path, report)
-    if checkpoint.format.is_partial:
+    if checkpoint.format.is_partial and base is None:
         part = checkpoint.format.part
         logger.warning("%s fills only %s of %s; the rest is random", path, part, known_name)
     return model.eval()
+
+
+def read_base(path: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """Read the file with what another one lacks of its network.
+
+    Args:
+        path: The file beneath.
+        checkpoint: The other one.
+
+    Raises:
+        ValueError: If it cannot be read, or the two do not hold a whole network and a part of one.
+    """
+    base = read_checkpoint(path)
+    if base.format.is_partial or not checkpoint.format.is_partial:
+        raise ValueError(
+            "a base holds a whole network and lies beneath a part of one, "
+            f"got {path} ({base.format.name}) beneath {checkpoint.path} ({checkpoint.format.name})"
+        )
+    return base
 
 
 def _size_option(name: str, side: int) -> dict[str, Any]:

@@ -21,11 +21,15 @@ NETWORK = (
     "box_prompts",
     "published_quirks",
     "crop_size",
+    "rank",
     "classes",
     "prompt_free",
     "labelled_clicks",
     "intensity",
     "spacing",
+    "axis",
+    "feeding",
+    "detail",
 )
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,18 +31,22 @@ from neurosam3d.checks import check_same_network, check_set_names, go_offline_wi
 from neurosam3d.commands.trained_network import (
     make_predictor,
     make_segmenter,
+    make_slice_predictor,
+    make_slice_segmenter,
     plan_prompted,
     plan_unprompted,
 )
 from neurosam3d.data.datamodule import NeuroSamDataModule
 from neurosam3d.data.patch_datamodule import PatchDataModule
 from neurosam3d.data.prepared_datamodule import PreparedDataModule
+from neurosam3d.data.slice_datamodule import SliceDataModule
 from neurosam3d.files import replacing
 from neurosam3d.inference.scan_files import Origin
 from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.recipes import VERBS, arrange, read_task
 from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.promptable import NeuroSamModel
+from neurosam3d.training.slices import SliceModel
 from neurosam3d.training.supervised import SupervisedModel
 
 logger = logging.getLogger(__name__)
@@ -56,11 +60,15 @@ class Task:
         module: The class behind `model`.
         data: The class behind `data`.
         linked: Arguments of both, taken from `data`: the network must know how it was fed.
+        make_predictor: Makes what answers prompts on whole scans, see `NetworkRun`.
+        make_segmenter: Likewise what segments them by itself.
     """
 
     module: type[NetworkRun]
     data: type[PreparedDataModule]
     linked: tuple[str, ...]
+    make_predictor: Callable[..., Any] = make_predictor
+    make_segmenter: Callable[..., Any] = make_segmenter
 
 
 TASKS = {
@@ -71,6 +79,13 @@ TASKS = {
         SupervisedModel,
         PatchDataModule,
         ("crop_size", "classes", "intensity", "spacing", "seed"),
+    ),
+    "slices": Task(
+        SliceModel,
+        SliceDataModule,
+        ("img_size", "classes", "intensity", "spacing", "axis", "feeding", "detail", "seed"),
+        make_slice_predictor,
+        make_slice_segmenter,
     ),
 }
 
@@ -132,7 +147,7 @@ class NeuroSamCLI(LightningCLI):
             trainer_defaults={"use_distributed_sampler": False},
             seed_everything_default=2024,
             parser_kwargs={
-                "description": "Train, validate, test and predict with 3-D networks.",
+                "description": "Train, validate, test and predict with networks.",
                 "parser_mode": "omegaconf+",
                 "exit_on_error": False,
                 **verbs,
@@ -222,9 +237,11 @@ class NeuroSamCLI(LightningCLI):
     def _hand_in_inference(self, ckpt_path: str | None) -> None:
         """Give the module what segments whole scans, and those of a folder that predict is for."""
         model, data = self.model, self.datamodule
-        model.make_predictor, model.make_segmenter = make_predictor, make_segmenter
+        model.make_predictor = self.task.make_predictor
+        model.make_segmenter = self.task.make_segmenter
         if self.subcommand == "predict" and data.predict_images is not None:
-            known = {name: model.hparams[name] for name in ("spacing", "intensity")}
+            said = ("spacing", "intensity", "axis", "feeding", "detail")
+            known = {name: model.hparams[name] for name in said if name in model.hparams}
             checkpoint = str(ckpt_path or model.hparams["checkpoint"])
             origin = Origin(model.hparams["model_type"], {"checkpoint": checkpoint, **known})
             images, output = Path(data.predict_images), model.run_dir / "predict"

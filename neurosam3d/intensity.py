@@ -45,6 +45,11 @@ class IntensityPreset:
         """Whether the crop stage sees the scan's own intensities, such as Hounsfield units."""
         return self.volume_stage is _keep
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the crop stage sees voxel by voxel, so that parts of a scan are as the whole."""
+        return self.crop_stage is not _standardize_foreground
+
 
 def prepare_volume(image: Tensor, preset: str) -> Tensor:
     """Apply the volume stage of a preset to a whole scan (C, D, H, W); the result is float32.
@@ -161,11 +166,26 @@ def _rescale_percentiles(image: Tensor) -> Tensor:
     return ((image - low) * (2 / (high - low)) - 1).clamp(-1, 1)
 
 
+def _rescale_foreground(image: Tensor) -> Tensor:
+    """Map the percentiles 0.5 and 99.5 of the voxels above 0 to 0 and 1, clipped.
+
+    An image without such voxels, or with one value of them, becomes 0.
+    """
+    values = image.cpu().numpy()
+    above = values[values > 0]
+    low, high = np.percentile(above, (0.5, 99.5)).tolist() if above.size else (0.0, 0.0)
+    if high <= low:
+        return torch.zeros_like(image)
+    return ((image - low) / (high - low)).clamp(0, 1)
+
+
 INTENSITY_PRESETS = {
     # SAM-Med3D (arXiv:2310.15161): padded with raw zeros, which its z-score then leaves out.
     "sam_med3d": IntensityPreset(_keep, _standardize_foreground, padding=0.0),
     # NeuroSAM3D: the darkest value pads, so that the outside looks like background.
     "neurosam3d": IntensityPreset(_rescale_percentiles, _keep, padding=-1.0),
+    # MedSAM (arXiv:2304.12306) for everything but CT, whose windows are 'clip -160 240' and so on.
+    "medsam": IntensityPreset(_rescale_foreground, _keep, padding=0.0),
     # nnU-Net (arXiv:1904.08128) for everything but CT.
     "zscore": IntensityPreset(_standardize, _keep, padding=0.0),
     # 3DSAM-adapter (arXiv:2306.13465), in HU, for the tumours of four data sets.

@@ -26,7 +26,8 @@ from neurosam3d.models.vit3d import VIT3D_CONFIGS
 
 FORMAT_VERSION = "1"  # of our metadata
 VERSION_KEY = "neurosam3d_format"
-TEXTS = ("model_type", "intensity", "licence", "source", VERSION_KEY)  # all other values are JSON
+# All other values of our metadata are JSON.
+TEXTS = ("model_type", "intensity", "axis", "feeding", "licence", "source", VERSION_KEY)
 
 HIERA = "image_encoder.trunk."
 _IN_BLOCK = re.compile(r"image_encoder\.(?:trunk\.)?blocks\.(\d+)\.")
@@ -73,6 +74,9 @@ def _is_spacing(value: Any) -> bool:
 FEEDING: dict[str, Callable[[Any], bool]] = {
     "intensity": lambda value: isinstance(value, str),
     "spacing": _is_spacing,
+    "axis": lambda value: isinstance(value, str),
+    "feeding": lambda value: isinstance(value, str),
+    "detail": lambda value: value is None or isinstance(value, int),
 }
 
 
@@ -84,7 +88,9 @@ class Identity:
         name: Its name in `list_models()`, or None.
         options: Arguments to build it with.
         lora: The low-rank additions to its layers, if it has any.
-        feeding: Intensity preset and voxel size in mm that it was trained with, as far as known.
+        feeding: What it was trained with, as far as known: intensity preset and voxel size in mm;
+            of a network of slices their axis, the `detail` that they were reduced to, and the name
+            of their `feeding`.
         classes: Names of what it was trained to find, in the order of its logits behind the
             background; empty if that is not known or it finds what prompts point at.
     """

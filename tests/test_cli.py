@@ -293,6 +293,47 @@ def test_a_network_without_prompts_goes_through_all_verbs(
     assert "made with classes ['rod', 'ball'], got ['ball', 'rod']" in capfd.readouterr().err
 
 
+# Slices
+
+
+@pytest.fixture
+def slices(toy: Path) -> list[str]:
+    """Return flags that make the toy recipe one of a network of slices."""
+    recipe = yaml.safe_load(toy.read_text(encoding="utf-8"))
+    recipe["task"] = "slices"
+    recipe["data"] |= {"img_size": 32, "classes": ["rod", "ball"], "transform": "none"}
+    recipe["data"] |= {"intensity": "clip 60 260", "batch_size": 22, "axis": "coronal"}
+    recipe["model"] |= {"model_type": "samed_vit_b", "freeze_sam": False}
+    for block, name in (("data", "spacing"), ("model", "num_clicks")):
+        recipe[block].pop(name, None)
+    del recipe["trainer"]["max_steps"]
+    recipe["trainer"]["max_epochs"] = 1
+    toy.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return [f"--config={toy}"]
+
+
+@pytest.mark.usefixtures("small_vit_b", "quick_pictures")
+def test_a_network_of_slices_goes_through_all_verbs(
+    slices: list[str], toy: Path, prepared_tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    finished = run(["fit", *slices])
+    assert finished.trainer.global_step == 5  # 90 coronal slices of three scans
+    folder = toy.parent / "runs" / "toy"
+    run(["test", *slices, "--ckpt_path=last"])
+    results = json.loads((folder / "test" / "results.json").read_text(encoding="utf-8"))
+    assert {case["class"] for case in results["cases"]} == {"ball", "rod"}
+    assert results["protocol"]["axis"] == "coronal"
+    images = prepared_tree / "Toy" / "imagesVal"
+    run(["predict", *slices, "--ckpt_path=last", f"--data.predict_images={images}"])
+    labels = read_volume(folder / "predict" / "toy_Val0.nii.gz")
+    assert labels.grid.same_as(read_grid(images / "toy_Val0.nii.gz"))
+
+    other = ["test", *slices, "--ckpt_path=last", "--data.axis=axial"]
+    with pytest.raises(SystemExit):
+        main(other)
+    assert "made with axis coronal, got axial" in capfd.readouterr().err
+
+
 # Mistakes: one sentence, exit code 2
 
 
@@ -304,8 +345,8 @@ def test_a_network_without_prompts_goes_through_all_verbs(
         (["fit", "--config"], "--config must be followed by a value"),
         (["fit", "--config=dem.yaml"], "got 'dem.yaml'; did you mean demo.yaml?"),
         (
-            ["fit", "--config={toy}", "--task=slices"],
-            "unknown task 'slices'; known: promptable, superv",
+            ["fit", "--config={toy}", "--task=slabs"],
+            "unknown task 'slabs'; known: promptable, superv",
         ),
         (["fit", "--config={toy}", "--model.depth=3"], "--model.depth"),
         (["fit", "--config={toy}", "--model.lr=fast"], "model.lr"),

@@ -12,9 +12,12 @@ import yaml
 
 from neurosam3d.cli import run
 from neurosam3d.data.patch_datamodule import PatchDataModule
+from neurosam3d.data.prepare.catalogue import RECORDS
+from neurosam3d.data.slice_datamodule import SliceDataModule
+from neurosam3d.data.tree import folder_name
 from neurosam3d.models import list_models
 from neurosam3d.recipes import list_recipes
-from neurosam3d.training import SupervisedModel
+from neurosam3d.training import SliceModel, SupervisedModel
 from utils.data_list import POSSIBLE_DATASETS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -24,13 +27,19 @@ FROM_RAW_FOLDERS = {
     f"{name}_{part}" for name in ("MSD07_Pancreas", "MSD10_Colon") for part in ("Tr", "Val")
 }
 
+SYNAPSE = RECORDS["Synapse"].labels
+SYNAPSE_ORGANS = [SYNAPSE[value] for value in (1, 2, 3, 4, 6, 7, 8, 11)]  # as SAMed orders them
+
 
 def read(recipe: str) -> dict[str, Any]:
     return yaml.safe_load((CONFIGS / recipe).read_text(encoding="utf-8"))
 
 
-SUPERVISED = [recipe for recipe in RECIPES if read(recipe)["task"] == "supervised"]
-PROMPTABLE = [recipe for recipe in RECIPES if recipe not in SUPERVISED]
+def recipes_of(task: str) -> list[str]:
+    return [recipe for recipe in RECIPES if read(recipe)["task"] == task]
+
+
+SUPERVISED, PROMPTABLE, SLICES = map(recipes_of, ("supervised", "promptable", "slices"))
 
 
 def small_run(recipe: str, tree: Path, work_dir: Path) -> list[str]:
@@ -41,6 +50,12 @@ def small_run(recipe: str, tree: Path, work_dir: Path) -> list[str]:
         tiny = "adapter3d_vit_tiny" if recipe.startswith("adapter3d") else "segresnet"
         network = [f"--model.model_type={tiny}", "--model.deep_supervision=false"]
         network += ["--data.crop_size=[32, 32, 32]", "--data.classes=[ball]"]
+    batch_size = 2 if recipe in SUPERVISED else 3
+    if recipe in SLICES:
+        batch_size = 33  # two batches in an epoch
+        small = read(recipe)["model"]["model_type"].replace("vit_h", "vit_b")
+        network = ["--data.img_size=32", "--data.classes=[ball]", f"--model.model_type={small}"]
+        network += ["--model.objects_per_slice=1", "--model.num_corrections=1"]
     return [
         "fit",
         f"--config={recipe}",
@@ -50,7 +65,7 @@ def small_run(recipe: str, tree: Path, work_dir: Path) -> list[str]:
         "--data.validation_sets=[Toy_Val]",
         "--data.spacing=[2.0, 2.0, 2.5]",
         "--data.num_workers=0",
-        f"--data.batch_size={2 if recipe in SUPERVISED else 3}",
+        f"--data.batch_size={batch_size}",
         f"--data.cache_dir={work_dir / 'cache'}",
         "--model.checkpoint=null",
         "--model.pretrained_weights=null",
@@ -74,8 +89,11 @@ def _quiet_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_float32_matmul_precision(precision)
 
 
-@pytest.mark.usefixtures("_quiet_process", "small_segresnet")
-@pytest.mark.parametrize("recipe", [*PROMPTABLE, "adapter3d_kits.yaml", "baselines/unetr.yaml"])
+@pytest.mark.usefixtures("_quiet_process", "small_segresnet", "small_vit_b")
+@pytest.mark.parametrize(
+    "recipe",
+    [*PROMPTABLE, "adapter3d_kits.yaml", "baselines/unetr.yaml", "samed.yaml", "sam_med2d.yaml"],
+)
 def test_recipe_trains_and_leaves_everything_behind(
     recipe: str, prepared_tree: Path, tmp_path: Path
 ) -> None:
@@ -109,6 +127,16 @@ def test_supervised_recipe_asks_for_what_network_and_data_know(recipe: str) -> N
             **content["model"], crop_size=data.crop_size, classes=data.classes, spacing=data.spacing
         )
     assert data.validation == ("crops" if module.takes_prompts else "scans")
+
+
+@pytest.mark.parametrize("recipe", SLICES)
+def test_recipe_of_slices_asks_for_what_network_and_data_know(recipe: str) -> None:
+    content = read(recipe)
+    data = SliceDataModule(**content["data"])
+    feed = {name: getattr(data.feed, name) for name in ("img_size", "feeding", "detail")}
+    with torch.device("meta"):
+        module = SliceModel(**content["model"], **feed, classes=data.classes)
+    assert data.validation == ("slices" if module.takes_prompts else "scans")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -157,3 +185,32 @@ def test_sam_med3d_feeds_the_published_weights_as_they_were_trained() -> None:
     network = {key: content["model"][key] for key in ("model_type", "mask_stride", "lr")}
     assert network == {"model_type": "vit_b_ori", "mask_stride": 4, "lr": 8e-5}
     assert content["model"]["published_quirks"] is True
+
+
+def test_samed_trains_as_published() -> None:
+    names = ("lr", "weight_decay", "warmup_steps", "lr_power", "schedule_epochs", "rank")
+    published = {"samed.yaml": (200, 160, 0.9), "samed_h.yaml": (400, 300, 7.0)}
+    for recipe, (schedule_epochs, max_epochs, power) in published.items():
+        content = read(recipe)
+        model = {name: content["model"][name] for name in names}
+        assert model == dict(zip(names, (5e-3, 0.1, 250, power, schedule_epochs, 4), strict=True))
+        assert content["trainer"]["max_epochs"] == max_epochs
+        data = content["data"]
+        fed = (data["img_size"], data["detail"], data["intensity"], data["batch_size"])
+        assert fed == (512, 224, "clip -125 275", 24)
+        assert [folder_name(label) for label in SYNAPSE_ORGANS] == data["classes"]
+
+
+def test_networks_of_slices_that_take_prompts_train_as_published() -> None:
+    names = ("recipe", "lr", "weight_decay", "lr_scheduler", "warmup_steps")
+    organs = [folder_name(label) for label in list(RECORDS["WORD"].labels.values())[1:]]
+    fed = {"sam_med2d.yaml": (256, 2, organs), "medsam.yaml": (1024, 8, organs)}
+    for recipe, (side, batch_size, classes) in fed.items():
+        content = read(recipe)
+        name, decay = recipe.removesuffix(".yaml"), 0.01 if recipe == "medsam.yaml" else 0.0
+        model = tuple(content["model"][key] for key in names)
+        assert model == (name, 1e-4, decay, "constant", 0)
+        data = content["data"]
+        assert (data["feeding"], data["img_size"], data["batch_size"]) == (name, side, batch_size)
+        without = {"duodenum"} if recipe == "medsam.yaml" else set()  # its authors left it out
+        assert data["classes"] == [name for name in classes if name not in without]

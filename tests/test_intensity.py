@@ -187,3 +187,19 @@ def test_what_only_looks_like_an_expression_is_unknown(expression):
 def test_unfit_numbers_are_refused_with_the_expression(expression, reason):
     with pytest.raises(ValueError, match=f"{reason}.*, got '{expression}'"):
         get_preset(expression)
+
+
+def test_medsam_maps_percentiles_of_voxels_above_zero_to_0_and_1():
+    order = torch.randperm(2001, generator=torch.Generator().manual_seed(0))
+    image = torch.arange(-1000.0, 1001.0)[order]
+    result = prepare_volume(image.view(1, 1, -1, 1), "medsam").flatten()
+    # Above 0 are 1 to 1000, with the percentiles 5.995 and 995.005.
+    expected = ((image - 5.995) / 989.01).clamp(0, 1)
+    assert torch.allclose(result, expected, atol=1e-6)
+    assert not result[image <= 5].any()
+    assert padding_value("medsam") == 0
+
+
+@pytest.mark.parametrize("values", [(0, 0, 0), (-3, -1, -2), (5, 5, 0)])
+def test_medsam_is_defined_without_contrast(values):
+    assert not prepare_volume(image_of(*values), "medsam").any()

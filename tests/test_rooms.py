@@ -45,6 +45,9 @@ ROOMS = {
     "volume": Room(("volume_io",), ("torch", "numpy", "nibabel", "SimpleITK")),
     "intensity": Room(packages=("torch", "numpy")),
     "axes": Room(packages=("torch",)),
+    "slices": Room(packages=("torch",)),
+    "slice_feeding": Room(("models.sam2d_masks",), ("torch",)),
+    "slice_zoom": Room(packages=("torch", "numpy", "scipy")),
     "shipped": Room(),
     "network_config": Room(("shipped",), ("hydra", "omegaconf", "yaml")),
     "models": Room(("models.baselines", "network_config"), ("torch",)),
@@ -76,6 +79,9 @@ ROOMS = {
             "volume_io.errors",
             "intensity",
             "axes",
+            "slices",
+            "slice_zoom",
+            "slice_feeding",
             "prompts.components",
         ),
         ("torch", "numpy", "torchio", "nibabel", "rich", "yaml", "blosc2", "matplotlib"),
@@ -85,26 +91,30 @@ ROOMS = {
         ("torch", "numpy", "pydicom", "highdicom", "matplotlib"),
     ),
     **{
-        f"data.{module}": Room(("data", "volume", "intensity"), ("torch", "lightning"))
-        for module in ("datamodule", "patch_datamodule", "prepared_datamodule")
+        f"data.{module}": Room(("data", "volume", "intensity", "slices"), ("torch", "lightning"))
+        for module in (
+            *("datamodule", "patch_datamodule", "prepared_datamodule", "slice_datamodule"),
+        )
     },
     "npz_cases": Room(packages=("numpy",)),
     "inference": Room(
         (
             *("files", "volume", "volume_io", "intensity", "models", "checkpoints", "prompts"),
-            *("axes", "sliding_window", "version"),
+            *("axes", "slices", "slice_feeding", "slice_zoom", "sliding_window", "version"),
         ),
         (*ARRAYS, "SimpleITK", "rich", "yaml", "pydicom", "highdicom"),
     ),
     **{module: Room(METRICS, ARRAYS) for module in METRICS},
     "evaluation": Room(
-        ("files", "npz_cases", *METRICS, "prompts", "volume", "volume_io"),
+        ("files", "npz_cases", *METRICS, "prompts", "slices", "volume", "volume_io"),
         (*ARRAYS, "matplotlib", "rich", "yaml"),
     ),
     "training.losses": Room(packages=(*ARRAYS, "monai")),
+    "training.prompt_losses": Room(packages=(*ARRAYS, "monai")),
     "training": Room(
         (
             "training.losses",
+            "training.prompt_losses",
             "files",
             "models",
             "checkpoints",
@@ -112,6 +122,7 @@ ROOMS = {
             "sliding_window",
             "intensity",
             "evaluation",
+            "slices",
             "volume",
         ),
         ("torch", "numpy", "lightning", "rich", "matplotlib"),
@@ -136,6 +147,8 @@ ROOMS = {
             "npz_cases",
             "prompts",
             "sliding_window",
+            "slices",
+            "slice_feeding",
             "data",
             "inference",
             "evaluation",

@@ -24,7 +24,10 @@ SHARED = (
     *("seed", "repeats", "tolerance_mm", "device"),
 )
 EITHER = ("protocol", "point_method", "max_windows", "overlap", "mirror")  # a method's own wins
-OF_METHOD = ("model_type", "crop_size", "spacing", "intensity")
+OF_METHOD = (
+    *("model_type", "crop_size", "spacing", "intensity"),
+    *("base", "axis", "detail", "feeding", "smooth", "prompt", "box_margin"),
+)
 PLAN_KEYS = (*SHARED, *EITHER, "clicks", "pictures", "out", "methods")
 METHOD_KEYS = ("name", "checkpoint", "results", "note", *OF_METHOD, *EITHER)
 

@@ -18,7 +18,13 @@ from neurosam3d.checkpoint_writing import (
     layout_of,
     write_checkpoint,
 )
-from neurosam3d.checkpoints import LoadReport, match_weights, outline_network, require_fit
+from neurosam3d.checkpoints import (
+    LoadReport,
+    match_weights,
+    outline_network,
+    read_base,
+    require_fit,
+)
 from neurosam3d.commands.verb import VerbParser, file_size, plain_console
 from neurosam3d.models import BASELINES, SAM2D, SAMED, list_models
 from neurosam3d.recognise import Identity, identify, stored_values
@@ -43,6 +49,7 @@ examples:
   neurosam3d convert work_dir/liver/checkpoints/last.ckpt liver.pth
   neurosam3d convert last.ckpt liver_lora.safetensors --lora     only what LoRA has learned
   neurosam3d convert last.ckpt liver.pth --merge                 a plain network with it inside
+  neurosam3d convert epoch_159.pth samed.safetensors --base sam_vit_b.pth      two files in one
 """
 NAMELESS: tuple[Layout, ...] = ("bare", "samed")  # they hold weights and nothing else
 # Of the networks that SAM-Med3D's programs do not know: what a .pth is.
@@ -79,6 +86,20 @@ def _parser() -> VerbParser:
         help="network of the weights, where IN does not say: one of %(choices)s",
     )
     parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, to be kept")
+    parser.add_argument(
+        "--base",
+        metavar="FILE",
+        type=Path,
+        help="weights that those of IN are added to, where they are no whole network: SAM's beside "
+        "SAMed's",
+    )
+    parser.add_argument(
+        "--image_size",
+        metavar="N",
+        type=int,
+        help="with --base: side of the network's images, where IN does not say; default: the "
+        "network's own",
+    )
     lora = parser.add_mutually_exclusive_group()
     lora.add_argument("--lora", action="store_true", help="write LoRA alone (as .safetensors)")
     lora.add_argument("--merge", action="store_true", help="merge LoRA into the weights")
@@ -90,12 +111,19 @@ def _convert(options: Namespace) -> None:
     layout = _check_target(options)
     checkpoint = read_checkpoint(options.source)
     identity = identify(checkpoint, options.model)
+    base = None if options.base is None else read_base(options.base, checkpoint)
+    if options.image_size is not None:
+        size = {"image_size": options.image_size}
+        identity = replace(identity, options={**identity.options, **size})
     if layout == "sam_med3d" and not options.format:
         layout = PTH_LAYOUTS.get(str(identity.name), layout)
         if layout == "samed" and (options.merge or not checkpoint.lora_names):
             layout = "bare"  # there is nothing to lie beside SAM's weights
     _check_choices(options, checkpoint, layout, identity.name)
     model, report, weights = _match(checkpoint, identity)
+    if base is not None:
+        weights = _match_base(model, base) | weights
+        report.missing[:] = [name for name in report.missing if name not in weights]
     left_out = report.unexpected + checkpoint.beside
     if options.merge:
         weights, identity = merged_weights(model, weights), replace(identity, lora=None)
@@ -107,8 +135,9 @@ def _convert(options: Namespace) -> None:
         if len(weights) < num_weights:
             left_out.append("the weights that are SAM's")
     values = _values(options, checkpoint, identity)
-    # The layout samed gives its names itself.
-    named = weights if layout == "samed" else checkpoint.format.arrange(weights)
+    # The layout samed gives its names itself, and two files in one have the network's.
+    is_named = layout == "samed" or base is not None
+    named = weights if is_named else checkpoint.format.arrange(weights)
     write_checkpoint(options.target, named, layout=layout, values=values)
     lines = [
         f"{options.target}: {layout} of {identity.name}, {len(weights)} tensors, "
@@ -149,6 +178,13 @@ def _match(
     return model, report, weights
 
 
+def _match_base(model: nn.Module, base: Checkpoint) -> dict[str, Tensor]:
+    """Return the weights that a network gets from the file beneath, position tables resized."""
+    report, weights = match_weights(model, base)
+    require_fit(model, base, report, weights)
+    return weights
+
+
 def _check_choices(
     options: Namespace, checkpoint: Checkpoint, layout: Layout, name: str | None
 ) -> None:
@@ -163,7 +199,14 @@ def _check_choices(
             f"only safetensors say how LoRA is scaled, got the format {layout}; "
             "--merge makes a plain network of it"
         )
-    if checkpoint.format.is_partial and layout in KEY_OF_LAYOUT:
+    if options.base is not None and (layout == "samed" or options.lora):
+        raise ValueError(
+            "--base must have a place in OUT, got one that holds LoRA without what lies beneath; "
+            "a .safetensors holds both, any file does with --merge"
+        )
+    if options.base is None and options.image_size is not None:
+        raise ValueError(f"--image_size is for --base, got {options.image_size}")
+    if checkpoint.format.is_partial and options.base is None and layout in KEY_OF_LAYOUT:
         raise ValueError(
             f"the format {layout} holds whole networks, got {checkpoint.format.part_title} alone"
         )

@@ -15,6 +15,7 @@ from neurosam3d.commands.evaluation_protocol import (
     describe_data,
     describe_masks,
     describe_protocol,
+    make_slice_protocol,
     scoring_of,
 )
 from neurosam3d.commands.evaluation_scans import list_scans
@@ -30,13 +31,17 @@ from neurosam3d.evaluation.challenge_evaluation import NAME as CVPR25
 from neurosam3d.evaluation.challenge_evaluation import ChallengeEvaluator, list_npz
 from neurosam3d.evaluation.cvpr25 import NUM_CLICKS
 from neurosam3d.evaluation.groups import read_groups
+from neurosam3d.evaluation.legacy_figures import legacy_figures, published_table
 from neurosam3d.evaluation.protocol import ClickProtocol, InteractiveProtocol
 from neurosam3d.evaluation.report import results_table
 from neurosam3d.evaluation.run import Evaluator, Outcome, name_result, run_evaluation, take_part
 from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
 from neurosam3d.evaluation.session_files import SessionFiles
-from neurosam3d.inference import Predictor
+from neurosam3d.evaluation.slice_protocols import BOX_3D, BOX_PER_SLICE
+from neurosam3d.evaluation.slice_protocols import NAMES as SLICES_ONLY
 from neurosam3d.inference.cvpr25 import segment_cvpr25
+from neurosam3d.inference.scan_predictor import ScanPredictor
+from neurosam3d.inference.slice_segmenter import Unprompted
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +56,10 @@ FIXED: dict[str, dict[str, object]] = {
         "classes": [],
         "datasets": [],
         "skip_existing_pred": False,
+        "legacy": None,
     },
     AUTOMATIC: {"repeats": 1, "skip_existing_pred": False},
+    **{name: {"repeats": 1} for name in (BOX_PER_SLICE, BOX_3D)},
 }
 
 
@@ -121,6 +128,10 @@ def load_asked(options: Namespace) -> Network | None:
         device=options.device,
         image_size=options.crop_size,
         classes=options.classes,
+        base=options.base,
+        axis=options.axis,
+        detail=options.detail,
+        style=options.feeding,
     )
     logger.info("%s", network)
     return network
@@ -150,16 +161,19 @@ def _evaluate(
         console=console,
         restart=options.restart,
     )
-    _show(outcome, paths)
+    _show(outcome, paths, legacy=options.legacy)
     if scans and not outcome.results:
         logger.error("no object of %d scans was judged", len(scans))
     return 1 if outcome.unreadable or (scans and not outcome.results) else 0
 
 
-def _show(outcome: Outcome, paths: Sequence[Path]) -> None:
-    """Print the table, what was left out, and where the results are."""
+def _show(outcome: Outcome, paths: Sequence[Path], *, legacy: str | None) -> None:
+    """Print the tables, what was left out, and where the results are."""
     shown = plain_console()
     shown.print(results_table(outcome.results))
+    if legacy is not None:
+        figures = legacy_figures(outcome.results, left_out=outcome.left_out, name=legacy)
+        shown.print(published_table(figures).terminal())
     for entry in outcome.left_out[:MOST_SHOWN]:
         place = f"{entry['case']} {entry['class_name']}"
         shown.print(f"left out: {place}: {entry['reason']}", soft_wrap=True)
@@ -181,9 +195,11 @@ def make_evaluator(
     """
 
     @cache
-    def load_predictor() -> Predictor:
+    def load_predictor() -> ScanPredictor:
         if network is None:
             raise ValueError("masks that are missing need a network: -cp, --checkpoint_path")
+        if name in SLICES_ONLY and not network.is_of_slices:
+            raise ValueError(f"{name} needs a network of slices, got {network.name}")
         return network.predictor(max_windows=options.max_windows)
 
     folder = options.vis_path
@@ -194,7 +210,7 @@ def make_evaluator(
     scoring = scoring_of(name, options)
     if name == AUTOMATIC:
         assert network is not None  # there is nothing to reuse
-        segmenter = network.segmenter(overlap=options.overlap, mirror=options.mirror)
+        segmenter = _segmenter_of(network, options)
         return AutomaticEvaluator(lambda: segmenter, scoring, folder)
     if network is not None:
         load_predictor()  # tells a network without prompts before a scan is read
@@ -203,7 +219,7 @@ def make_evaluator(
         files = SessionFiles(folder, describe_masks(name, network, options=options))
     return ScanEvaluator(
         load_predictor,
-        _click_protocol(name, options),
+        _click_protocol(name, options, network),
         repeats=options.repeats,
         scoring=scoring,
         files=files,
@@ -211,9 +227,21 @@ def make_evaluator(
     )
 
 
-def _click_protocol(name: str, options: Namespace) -> ClickProtocol:
+def _segmenter_of(network: Network, options: Namespace) -> Unprompted:
+    """Return what segments scans by itself; what its kind of network has no use for stays aside, as
+    a plan says it for all of its methods.
+    """
+    if network.is_of_slices:
+        return network.segmenter(smooth=options.smooth)
+    return network.segmenter(overlap=options.overlap, mirror=options.mirror)
+
+
+def _click_protocol(name: str, options: Namespace, network: Network | None) -> ClickProtocol:
     if name == ADAPTER3D:
         return Adapter3DProtocol(options.num_prompts, options.seed)
+    if name in SLICES_ONLY:
+        axis = (options.axis or "axial") if network is None else network.axis
+        return make_slice_protocol(name, options, axis)
     return InteractiveProtocol(name, options.num_clicks, options.point_method, options.seed)
 
 

@@ -5,14 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from neurosam3d.commands.evaluate_network import add_network, add_slices
 from neurosam3d.commands.flat_config import config_words, find_config, mapping_words
-from neurosam3d.commands.verb import VerbParser, intensity_name
+from neurosam3d.commands.verb import VerbParser
 from neurosam3d.data.tree import DEFAULT_ROOT, SETS
 from neurosam3d.evaluation.adapter3d_protocol import NAME as ADAPTER3D
 from neurosam3d.evaluation.automatic_evaluation import NAME as AUTOMATIC
 from neurosam3d.evaluation.challenge_evaluation import NAME as CVPR25
+from neurosam3d.evaluation.legacy_figures import LEGACY_FIGURES
 from neurosam3d.evaluation.protocol import NAMES, POINT_METHODS
-from neurosam3d.models import list_models
+from neurosam3d.evaluation.slice_protocols import NAMES as SLICES_ONLY
+from neurosam3d.evaluation.slice_protocols import ORACLE_SLICES, PROMPTS
+from neurosam3d.slice_feeding import FT2D
 from neurosam3d.volume import Spacing
 
 DESCRIPTION = """\
@@ -27,6 +31,10 @@ protocols:
   adapter3d   3DSAM-adapter's: --num_prompts voxels of the object, drawn at random, all at once. The
               window lies in their middle; --max_windows 1 leaves it at that, as published.
   automatic   for networks without prompts: the classes that they find, once, without a click.
+  oracle_slices, box_per_slice, box_3d, propagate
+              for SAM, SAM-Med2D and MedSAM, networks of slices: --num_clicks clicks on every slice
+              of the object; its box on every slice; its box in space; one --prompt on the slice
+              where it is largest. The first two are upper bounds.
   cvpr25      the CVPR25 challenge's on its .npz cases: a box, then five clicks on every class.
 """
 EPILOG = """\
@@ -36,6 +44,11 @@ examples:
   neurosam3d evaluate --config evaluate.yaml --protocol prompt_roi oracle_roi
   neurosam3d evaluate --protocol adapter3d --num_prompts 1 3 10 -cp best.ckpt -tdp data_fixed/kits
   neurosam3d evaluate --protocol automatic --overlap 0.7 -cp unetr.ckpt -tdp data_fixed/kits
+  neurosam3d evaluate --protocol automatic --legacy samed -cp samed.ckpt -tdp data_fixed/synapse
+  neurosam3d evaluate --protocol automatic --base sam_vit_b.pth -cp epoch_159.pth -tdp scans
+  neurosam3d evaluate --protocol propagate --prompt click -cp sam_vit_b.pth -tdp scans
+  neurosam3d evaluate --protocol box_per_slice --box_margin 20 -mt medsam_vit_b -cp medsam.pth \\
+      --intensity 'clip -160 240' -tdp scans
   neurosam3d evaluate --protocol cvpr25 -cp best.ckpt -tdp 3D_val_npz --labels 3D_val_gt
   neurosam3d evaluate ... --split_num 4 --split_idx 0      one part of four; see val.sh
 
@@ -49,15 +62,32 @@ def parse_options(words: Sequence[str]) -> Namespace:
     """Read the command line and the file that it names; flags win.
 
     Raises:
-        ValueError: If the file is missing or unfit.
+        ValueError: If the file is missing or unfit, or two options contradict each other.
         argparse.ArgumentError: If an option is.
     """
     parser = _parser()
     options = parser.parse_args(words)
-    if options.config is None:
-        return options
-    stored = config_words(find_config(options.config, verb="evaluate"), parser)
-    return parser.parse_args([*stored, *words])
+    if options.config is not None:
+        stored = config_words(find_config(options.config, verb="evaluate"), parser)
+        options = parser.parse_args([*stored, *words])
+    return _without_classic_words(options)
+
+
+def _without_classic_words(options: Namespace) -> Namespace:
+    """Say by our own options what `--dim 2` and `--ft2d` say."""
+    if options.ft2d:
+        if options.dim != 2:
+            raise ValueError("--ft2d is for --dim 2, which was not given")
+        if options.feeding not in (None, FT2D):
+            raise ValueError(f"--ft2d is the feeding {FT2D}, got {options.feeding}")
+        options.feeding = FT2D
+    if options.dim == 2:
+        if options.protocol not in (["prompt_roi"], [ORACLE_SLICES]):
+            raise ValueError(
+                f"--dim 2 is the protocol {ORACLE_SLICES}, got {' '.join(options.protocol)}"
+            )
+        options.protocol = [ORACLE_SLICES]
+    return options
 
 
 def options_from(values: Mapping[str, Any], *, place: str) -> Namespace:
@@ -72,7 +102,7 @@ def options_from(values: Mapping[str, Any], *, place: str) -> Namespace:
     """
     parser = _parser()
     try:
-        return parser.parse_args(mapping_words(values, parser, place=place))
+        return _without_classic_words(parser.parse_args(mapping_words(values, parser, place=place)))
     except ArgumentError as error:
         raise ValueError(f"{place}: {error}") from error
 
@@ -85,7 +115,8 @@ def _parser() -> VerbParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
     _add_data(parser)
     _add_protocol(parser)
-    _add_network(parser)
+    add_network(parser)
+    add_slices(parser)
     _add_output(parser)
     return parser
 
@@ -163,10 +194,16 @@ def _add_protocol(parser: VerbParser) -> None:
         "--protocol",
         metavar="NAME",
         nargs="+",
-        choices=(*NAMES, ADAPTER3D, AUTOMATIC, CVPR25),
+        choices=(*NAMES, ADAPTER3D, AUTOMATIC, *SLICES_ONLY, CVPR25),
         default=["prompt_roi"],
         help="one or more of %(choices)s; each of several has its own result, named after it; "
         "default: prompt_roi",
+    )
+    add(
+        "--dim",
+        type=int,
+        choices=(2, 3),
+        help="2 is another word for --protocol oracle_slices, as the published program has it",
     )
     add(
         "-nc",
@@ -194,6 +231,20 @@ def _add_protocol(parser: VerbParser) -> None:
         "error; largest, first in the object's largest component, then random; default, two by "
         "ritm, then random, as SAM-Med3D was judged",
     )
+    add(
+        "--prompt",
+        choices=PROMPTS,
+        default="box",
+        help="for propagate: a click or a box; default: %(default)s",
+    )
+    add(
+        "--box_margin",
+        metavar="N",
+        type=float,
+        default=0.0,
+        help="for boxes of slice protocols: pixels of the network's image by which they are "
+        "enlarged at each side; MedSAM was judged with 20; default: 0",
+    )
     add("--seed", metavar="N", type=int, default=2023, help="of the clicks; default: %(default)s")
     add(
         "--repeats",
@@ -209,67 +260,12 @@ def _add_protocol(parser: VerbParser) -> None:
         help="of the surface Dice (NSD), in mm; default: 1, for adapter3d and automatic 5, as "
         "3DSAM-adapter was judged",
     )
-
-
-def _add_network(parser: VerbParser) -> None:
-    group = parser.add_argument_group("network")
-    add = group.add_argument
     add(
-        "-cp",
-        "--checkpoint_path",
-        metavar="FILE",
-        type=Path,
-        help="weights of any kind that `neurosam3d inspect` recognises",
+        "--legacy",
+        choices=LEGACY_FIGURES,
+        help="beside ours, report Dice and HD95 as this program does; samed: in voxels, HD95 of a "
+        "missed object is 0, and for automatic classes count that a scan does not have",
     )
-    add(
-        "-mt",
-        "--model_type",
-        metavar="NAME",
-        choices=list_models(),
-        help="network of the weights, where they do not say: one of %(choices)s",
-    )
-    add(
-        "--crop_size",
-        metavar="N",
-        type=int,
-        help="side of the network's window in voxels; by default that of its training",
-    )
-    add(
-        "--spacing",
-        metavar="MM",
-        nargs="+",
-        help="voxel size it sees: three lengths in mm, or native for each scan's own; by default "
-        "that of its training",
-    )
-    add(
-        "--intensity",
-        metavar="PRESET",
-        type=intensity_name,
-        help="preset of the intensities, or an expression such as 'clip -54 247'; by default that "
-        "of its training",
-    )
-    add(
-        "--max_windows",
-        metavar="N",
-        type=int,
-        default=27,
-        help="windows per object and round at most, for prompt_roi and adapter3d; default: "
-        "%(default)s",
-    )
-    add(
-        "--overlap",
-        metavar="SHARE",
-        type=float,
-        default=0.5,
-        help="for automatic: share of a window that the next one covers, too; default: %(default)s",
-    )
-    add(
-        "--mirror",
-        action=BooleanOptionalAction,
-        default=False,
-        help="for automatic: average over the eight ways to mirror a window",
-    )
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; by default a GPU if there is one")
 
 
 def _add_output(parser: VerbParser) -> None:

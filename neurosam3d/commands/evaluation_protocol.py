@@ -13,6 +13,18 @@ from neurosam3d.evaluation.automatic_evaluation import NAME as AUTOMATIC
 from neurosam3d.evaluation.challenge_evaluation import NAME as CVPR25
 from neurosam3d.evaluation.cvpr25 import NUM_CLICKS, TOLERANCE_MM
 from neurosam3d.evaluation.object_scoring import Scoring
+from neurosam3d.evaluation.protocol import ClickProtocol
+from neurosam3d.evaluation.result_files import plain_numbers
+from neurosam3d.evaluation.slice_protocols import (
+    BOX_3D,
+    BOX_PER_SLICE,
+    ORACLE_SLICES,
+    PROPAGATE,
+    OracleSlices,
+    Propagation,
+    SliceBoxes,
+)
+from neurosam3d.slices import Axis
 from neurosam3d.version import __version__
 
 
@@ -26,7 +38,7 @@ def scoring_of(name: str, options: Namespace) -> Scoring:
     if tolerance_mm is None:
         is_adapters = name in (ADAPTER3D, AUTOMATIC)
         tolerance_mm = adapter3d_protocol.TOLERANCE_MM if is_adapters else Scoring.tolerance_mm
-    return Scoring(tolerance_mm, options.threshold, tuple(options.classes))
+    return Scoring(tolerance_mm, options.threshold, tuple(options.classes), options.legacy)
 
 
 def describe_protocol(name: str, network: Network | None, *, options: Namespace) -> dict[str, Any]:
@@ -47,7 +59,7 @@ def describe_protocol(name: str, network: Network | None, *, options: Namespace)
     said = describe_masks(name, network, options=options)
     if name == ADAPTER3D:
         said["num_prompts"] = sorted(set(options.num_prompts))
-    elif name != AUTOMATIC:
+    elif name not in (AUTOMATIC, BOX_PER_SLICE, BOX_3D, PROPAGATE):
         said["num_clicks"] = options.num_clicks
     scoring = scoring_of(name, options)
     return {
@@ -56,6 +68,7 @@ def describe_protocol(name: str, network: Network | None, *, options: Namespace)
         "tolerance_mm": scoring.tolerance_mm,
         "threshold_mm3": scoring.threshold_mm3,
         "classes": list(scoring.classes),
+        **({"legacy_figures": scoring.legacy} if scoring.legacy else {}),
     }
 
 
@@ -64,8 +77,31 @@ def describe_masks(name: str, network: Network | None, *, options: Namespace) ->
     described = {"name": name, **_describe_network(network, options)}
     if name == AUTOMATIC:
         return described
+    if name in (BOX_PER_SLICE, BOX_3D):
+        return {**described, "box_margin": options.box_margin}
+    if name == PROPAGATE:
+        of_box = {"box_margin": options.box_margin} if options.prompt == "box" else {}
+        return {**described, "prompt": options.prompt, **of_box, "seed": options.seed}
     rule = "uniform, with replacement" if name == ADAPTER3D else options.point_method
     return {**described, "click_rule": rule, "seed": options.seed}
+
+
+def make_slice_protocol(name: str, options: Namespace, axis: Axis) -> ClickProtocol:
+    """Return one of the protocols for networks of slices.
+
+    Args:
+        name: Its name.
+        options: The command line.
+        axis: What the slices are stacked along.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+    if name == ORACLE_SLICES:
+        return OracleSlices(options.num_clicks, options.point_method, options.seed, axis)
+    if name == PROPAGATE:
+        return Propagation(options.prompt, options.box_margin, options.seed, axis)
+    return SliceBoxes(name, options.box_margin, axis)
 
 
 def describe_data(options: Namespace) -> dict[str, Any]:
@@ -83,18 +119,32 @@ def describe_data(options: Namespace) -> dict[str, Any]:
 def _describe_network(network: Network | None, options: Namespace) -> dict[str, Any]:
     if network is None:
         return {}
-    written = network.checkpoint.stat().st_mtime_ns
-    windows = {"max_windows": options.max_windows}
-    if not network.is_promptable:
-        windows = {"overlap": options.overlap, "mirror": options.mirror}
+    base = {} if network.base is None else {"base_sha256": _digest_of(network.base)}
+    feeding = network.feeding
+    if feeding["spacing"] is None:
+        feeding["spacing"] = "native"
     return {
         "model": network.name,
-        "checkpoint_sha256": _digest(network.checkpoint, written),
+        "checkpoint_sha256": _digest_of(network.checkpoint),
+        **base,
         "crop_size": network.crop_size,
-        "spacing": "native" if network.spacing is None else list(network.spacing),
-        "intensity": network.intensity,
-        **windows,
+        **plain_numbers(feeding),
+        **_describe_looking(network, options),
     }
+
+
+def _describe_looking(network: Network, options: Namespace) -> dict[str, Any]:
+    """Say how a network goes through a scan."""
+    if network.is_of_slices:
+        return {} if network.is_promptable else {"smooth": options.smooth is not False}
+    if network.is_promptable:
+        return {"max_windows": options.max_windows}
+    return {"overlap": options.overlap, "mirror": options.mirror}
+
+
+def _digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file as it is now."""
+    return _digest(path, path.stat().st_mtime_ns)
 
 
 @cache

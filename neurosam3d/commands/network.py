@@ -8,19 +8,29 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from neurosam3d.checkpoint_formats import read_checkpoint
+from neurosam3d.checkpoint_formats import Checkpoint, read_checkpoint
 from neurosam3d.checkpoints import load_model
 from neurosam3d.inference import Predictor
 from neurosam3d.inference.prompt_free import PromptFreeSegmenter
-from neurosam3d.models import Sam3D
+from neurosam3d.inference.scan_predictor import ScanPredictor
+from neurosam3d.inference.slice_predictor import SlicePredictor
+from neurosam3d.inference.slice_segmenter import SliceSegmenter, Unprompted
+from neurosam3d.models import Sam2D, Sam3D, Samed
 from neurosam3d.models.adapter3d import Adapter3D
 from neurosam3d.recognise import Identity, identify, stored_values
+from neurosam3d.slices import Axis
 from neurosam3d.volume import Spacing
 
 # How the published families were trained, for files that do not say so: SAM-Med3D's masks are
 # coarser than its images by mask_stride 4, NeuroSAM3D's are not.
 _SAM_MED3D = {"spacing": (1.5, 1.5, 1.5), "intensity": "sam_med3d"}
 _NEUROSAM3D = {"spacing": None, "intensity": "neurosam3d"}
+# SAMed on Synapse (arXiv:2304.13785), from slices that had been reduced.
+_SAMED = {"spacing": None, "intensity": "clip -125 275", "detail": 224}
+# SAM, SAM-Med2D and MedSAM, which saw images of all kinds, as far as scans are not CT.
+_SAM = {"spacing": None, "intensity": "medsam"}
+
+OVERLAP = 0.5  # of the windows of networks without prompts
 
 Native = Literal["native"]
 
@@ -38,6 +48,10 @@ class Network:
         origin: Where these two are from, in words.
         iou_trained: Whether it has learned to estimate the IoU of its masks.
         classes: Names of what it finds by itself; none of a promptable network.
+        axis: Of a network of slices: what they are stacked along.
+        detail: Likewise: side in pixels to which slices are reduced first; None if they are not.
+        base: Where the weights are from that the checkpoint lacks.
+        style: Of a promptable network of slices: a name in `FEEDINGS`.
     """
 
     name: str
@@ -48,6 +62,24 @@ class Network:
     origin: str
     iou_trained: bool = False
     classes: tuple[str, ...] = ()
+    axis: Axis = "axial"
+    detail: int | None = None
+    base: Path | None = None
+    style: str = "sam"
+
+    @property
+    def is_of_slices(self) -> bool:
+        """Whether it looks at single slices of a scan."""
+        return isinstance(self.model, Sam2D | Samed)
+
+    @property
+    def feeding(self) -> dict[str, Any]:
+        """How it sees scans, in plain values; a spacing of None is the scan's own."""
+        feeding: dict[str, Any] = {"spacing": self.spacing, "intensity": self.intensity}
+        if self.is_of_slices:
+            own = {"feeding": self.style} if self.is_promptable else {"detail": self.detail}
+            feeding |= {"axis": self.axis, **own}
+        return feeding
 
     @property
     def is_promptable(self) -> bool:
@@ -60,7 +92,7 @@ class Network:
         side: Any = getattr(self.model, "image_size", None) or self.model.crop_size
         return side if isinstance(side, int) else list(side)
 
-    def predictor(self, *, max_windows: int) -> Predictor:
+    def predictor(self, *, max_windows: int) -> ScanPredictor:
         """Return what answers prompts with this network.
 
         Raises:
@@ -72,29 +104,60 @@ class Network:
                 f"prompts need a promptable network, got {self.name} in {self.checkpoint}, which "
                 f"segments {', '.join(self.classes)} by itself"
             )
+        if isinstance(self.model, Sam2D):
+            return SlicePredictor(
+                self.model,
+                feeding=self.style,
+                spacing=self.spacing,
+                intensity=self.intensity,
+                axis=self.axis,
+            )
         return Predictor(self.model, self.spacing, None, self.intensity, max_windows=max_windows)
 
-    def segmenter(self, *, overlap: float, mirror: bool) -> PromptFreeSegmenter:
+    def segmenter(
+        self, *, overlap: float | None = None, mirror: bool = False, smooth: bool | None = None
+    ) -> Unprompted:
         """Return what segments scans by itself with this network.
 
         Args:
-            overlap: Share of a window's side that the next one covers, too.
+            overlap: Share of a window's side that the next one covers, too; by default `OVERLAP`.
             mirror: Average over the eight ways to mirror a window.
+            smooth: Of a network of slices: bring logits back to the slice, not labels as published;
+                by default it does.
 
         Raises:
-            ValueError: If it needs prompts, or the overlap or the intensity preset is not allowed.
+            ValueError: If it needs prompts, a value is not allowed, or it has no place for one.
         """
         if self.is_promptable:
             raise ValueError(
                 f"segmenting without prompts needs a network that was trained to, got {self.name} "
                 f"in {self.checkpoint}, which needs prompts"
             )
+        if self.is_of_slices:
+            if overlap is not None or mirror:
+                raise ValueError(
+                    f"overlap and mirror are for networks of windows, got {self.name} in "
+                    f"{self.checkpoint}, which sees one slice after the other"
+                )
+            return SliceSegmenter(
+                self.model,
+                self.classes,
+                spacing=self.spacing,
+                intensity=self.intensity,
+                axis=self.axis,
+                detail=self.detail,
+                smooth=smooth is not False,
+            )
+        if smooth is not None:
+            raise ValueError(
+                f"smooth is for networks of slices, got {self.name} in {self.checkpoint}"
+            )
         return PromptFreeSegmenter(
             self.model,
             self.classes,
             spacing=self.spacing,
             intensity=self.intensity,
-            overlap=overlap,
+            overlap=OVERLAP if overlap is None else overlap,
             mirror=mirror,
         )
 
@@ -103,8 +166,12 @@ class Network:
             seen = "the scan's own spacing"
         else:
             seen = f"{' x '.join(f'{side:g}' for side in self.spacing)} mm"
+        if self.is_of_slices:
+            seen += f", {self.axis} slices"
+            seen += "" if self.detail is None else f" reduced to {self.detail} pixels"
         feeding = f"{seen}, intensities {self.intensity} ({self.origin})"
-        return f"{self.name} from {self.checkpoint}: {feeding}"
+        files = self.checkpoint if self.base is None else f"{self.base} and {self.checkpoint}"
+        return f"{self.name} from {files}: {feeding}"
 
 
 def load_network(
@@ -116,6 +183,10 @@ def load_network(
     device: str | None = None,
     image_size: int | None = None,
     classes: Sequence[str] = (),
+    base: Path | None = None,
+    axis: Axis | None = None,
+    detail: int | None = None,
+    style: str | None = None,
 ) -> Network:
     """Load a network and tell how to feed it.
 
@@ -127,20 +198,30 @@ def load_network(
         device: Where to compute; by default the first GPU, if there is one.
         image_size: Side of its window in voxels; by default that of its training.
         classes: Names of what it segments without prompts, where the file does not say.
+        base: Another file with the weights that the checkpoint lacks: SAM's beside SAMed's.
+        axis: Of a network of slices: what they are stacked along; by default as in its training.
+        detail: Likewise: side in pixels to which slices are reduced first, 0 for none; by default
+            as in its training.
+        style: Of a promptable network of slices: how they are fed, a name in `FEEDINGS`; by default
+            as in its training.
 
     Raises:
-        ValueError: If the file does not load, nobody says how its network is fed, or the device is
-            unknown or not there.
+        ValueError: If a file does not load or lacks weights, nobody says how its network is fed, or
+            the device is unknown or not there.
     """
     place = find_device(device)
     content = read_checkpoint(checkpoint)
     identity = identify(content, name)
-    model = load_model(checkpoint, name, image_size=image_size).to(place)
+    _require_whole(content, identity, base)
+    model = load_model(checkpoint, name, image_size=image_size, base=base).to(place)
     asked: dict[str, Any] = {}
     if spacing is not None:
         asked["spacing"] = None if spacing == "native" else spacing
     if intensity is not None:
         asked["intensity"] = intensity
+    of_slices = {"axis": axis, "detail": detail, "feeding": style}
+    asked |= {key: value or None for key, value in of_slices.items() if value is not None}
+    _require_slices(model, asked, checkpoint)
     feeding, origin = _feeding_of(model, identity, asked, checkpoint)
     side = feeding["spacing"]
     return Network(
@@ -151,7 +232,11 @@ def load_network(
         intensity=feeding["intensity"],
         origin=origin,
         iou_trained=bool(stored_values(content.content).get("iou_loss_weight")),
-        classes=() if takes_prompts(model) else _classes_of(identity, classes),
+        classes=() if takes_prompts(model) else _classes_of(model, identity, classes),
+        axis=feeding.get("axis", "axial"),
+        detail=feeding.get("detail"),
+        base=base,
+        style=feeding.get("feeding", "sam"),
     )
 
 
@@ -159,7 +244,37 @@ def takes_prompts(model: nn.Module) -> bool:
     """Tell whether a network segments what prompts point at."""
     if isinstance(model, Adapter3D):
         return model.prompt_encoder is not None
-    return isinstance(model, Sam3D)
+    return isinstance(model, Sam3D | Sam2D)
+
+
+def _require_whole(checkpoint: Checkpoint, identity: Identity, base: Path | None) -> None:
+    """Refuse a file that leaves most of its network random.
+
+    Raises:
+        ValueError: If it does and there is no other file with the rest.
+    """
+    if base is None and checkpoint.format.is_partial:
+        raise ValueError(
+            f"{checkpoint.path} ({checkpoint.format.name}) holds a part of "
+            f"{identity.name or 'a network'} without what lies beneath: give --base, a file with "
+            "those weights, or put both into one by neurosam3d convert --base"
+        )
+
+
+def _require_slices(model: nn.Module, asked: Mapping[str, Any], checkpoint: Path) -> None:
+    """Refuse what only a network of slices has."""
+    kind = type(model).__name__
+    if "axis" in asked and not isinstance(model, Sam2D | Samed):
+        raise ValueError(f"--axis is for networks of slices, got {kind} in {checkpoint}")
+    if "detail" in asked and not isinstance(model, Samed):
+        raise ValueError(
+            f"--detail is for networks of slices without prompts, got {kind} in {checkpoint}"
+        )
+    if "feeding" in asked and not isinstance(model, Sam2D):
+        raise ValueError(
+            "--feeding is for networks of slices that take prompts, got "
+            f"{type(model).__name__} in {checkpoint}"
+        )
 
 
 def _feeding_of(
@@ -173,6 +288,10 @@ def _feeding_of(
     family: Mapping[str, Any] = {}
     if isinstance(model, Sam3D):
         family = _NEUROSAM3D if identity.options.get("mask_stride") == 1 else _SAM_MED3D
+    elif isinstance(model, Samed) and not identity.feeding:
+        family = _SAMED
+    elif isinstance(model, Sam2D):
+        family = {**_SAM, "feeding": _style_of(identity)}
     feeding = {**family, **identity.feeding, **asked}
     if missing := [key for key in ("spacing", "intensity") if key not in feeding]:
         raise ValueError(
@@ -186,9 +305,17 @@ def _feeding_of(
     return feeding, "as in its training"
 
 
-def _classes_of(identity: Identity, names: Sequence[str]) -> tuple[str, ...]:
+def _style_of(identity: Identity) -> str:
+    """Return how a promptable network of slices is fed, a name in `FEEDINGS`."""
+    families = ("medsam", "sam_med2d", "sam")
+    return next(family for family in families if str(identity.name).startswith(family))
+
+
+def _classes_of(model: nn.Module, identity: Identity, names: Sequence[str]) -> tuple[str, ...]:
     """Return names of the classes of a network; numbers, as in label maps, where none are known."""
-    number = int(identity.options.get("num_classes", 2)) - 1
+    # SAMed counts the classes beside the background, all others count that, too.
+    known = identity.options.get("num_classes", 2)
+    number = model.num_classes if isinstance(model, Samed) else int(known) - 1
     numbered = (f"label_{value}" for value in range(1, number + 1))
     return identity.classes or tuple(names) or tuple(numbered)
 

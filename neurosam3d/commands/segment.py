@@ -115,10 +115,17 @@ def _load(options: Namespace, asked: PromptTable | None, jobs: Iterable[ScanJob]
         spacing=options.spacing,
         intensity=options.intensity,
         device=options.device,
+        image_size=options.crop_size,
+        base=options.base,
+        axis=options.axis,
+        detail=options.detail,
+        style=options.feeding,
     )
     are_npz = {job.image.suffix.lower() == NPZ for job in jobs}
     if network.is_promptable:
         _require_prompts(options, asked, needed=are_npz != {True})
+        if options.automatic and network.is_of_slices:
+            raise ValueError(f"--automatic needs a network of volumes, got {network.name}")
     elif asked != {} or True in are_npz:
         network.predictor(max_windows=options.max_windows)  # tells that it takes none
     return Runner(network, options)
@@ -131,6 +138,8 @@ def _require_prompts(options: Namespace, asked: PromptTable | None, *, needed: b
         if options.image.is_dir():
             missing = "many scans need a file of prompts: --prompts FILE"
         raise ValueError(f"{missing}; --automatic looks for all objects without one")
+    if options.smooth is not None:
+        raise ValueError("--smooth is for networks without prompts, the checkpoint's needs some")
     if options.mirror:
         raise ValueError("--mirror is for networks without prompts, the checkpoint's needs some")
     if options.window_overlap is not None and not options.automatic:

@@ -19,6 +19,8 @@ from neurosam3d.inference.named_object import PromptTable
 from neurosam3d.inference.prompt_file import read_prompts
 from neurosam3d.inference.scan_files import TARGETS
 from neurosam3d.models import list_models
+from neurosam3d.slice_feeding import FEEDINGS
+from neurosam3d.slices import AXES
 from neurosam3d.volume import Spacing
 
 DESCRIPTION = """\
@@ -37,6 +39,10 @@ With -o X.dcm and a DICOM folder the result is a DICOM-SEG file of the same pati
 IMAGE may also be a folder of scans, with --prompts and a folder for -o; and an .npz case of the
 CVPR25 challenge, or a folder of them, with an .npz file or folder for -o.
 
+SAM, SAM-Med2D and MedSAM see slices (--axis): a click or a mask on some of them is followed through
+the others, a box is the same on every slice that it meets. MedSAM has to be named, as its files are
+like SAM's: --model medsam_vit_b.
+
 A network that was trained without prompts gets none: it segments the classes that it knows.
 """
 EPILOG = """\
@@ -49,6 +55,9 @@ examples:
   neurosam3d segment series/ --object liver --point 120,85,40 --checkpoint best.ckpt -o liver.dcm
   neurosam3d segment ct.nii.gz --automatic --checkpoint best.ckpt -o all.nii.gz
   neurosam3d segment scans/ --checkpoint nnunet.ckpt --mirror -o masks/
+  neurosam3d segment ct.nii.gz --base sam_vit_b.pth --checkpoint epoch_159.pth -o organs.nii.gz
+  neurosam3d segment ct.nii.gz --box 60,70,31,95,110,44 --checkpoint medsam_vit_b.pth \\
+      --model medsam_vit_b --intensity 'clip -160 240' -o mask.nii.gz
   neurosam3d segment scans/ --prompts clicks.csv --checkpoint best.ckpt -o masks/ --skip_existing
 
 prompts as JSON, of one scan or many:
@@ -195,6 +204,19 @@ def _add_feeding(group: "argparse._ArgumentGroup") -> None:
         "--model", metavar="NAME", choices=list_models(), help="where the file does not say"
     )
     group.add_argument(
+        "--base",
+        metavar="FILE",
+        type=Path,
+        help="weights that those of --checkpoint are added to, where they are no whole network: "
+        "SAM's beside SAMed's",
+    )
+    group.add_argument(
+        "--crop_size",
+        metavar="N",
+        type=int,
+        help="side of the network's window or slice in its pixels (default: as trained)",
+    )
+    group.add_argument(
         "--spacing",
         metavar="MM",
         type=_spacing,
@@ -210,6 +232,29 @@ def _add_feeding(group: "argparse._ArgumentGroup") -> None:
         "--mirror",
         action="store_true",
         help="of a network without prompts: average over the eight ways to mirror a window",
+    )
+    group.add_argument(
+        "--axis",
+        choices=AXES,
+        help="of a network of slices: what they are stacked along (default: as trained)",
+    )
+    group.add_argument(
+        "--feeding",
+        choices=FEEDINGS,
+        help="of SAM, SAM-Med2D and MedSAM: how they are fed (default: as trained)",
+    )
+    group.add_argument(
+        "--detail",
+        metavar="N",
+        type=int,
+        help="of a network of slices: reduce them to N x N pixels first, 0 for not at all "
+        "(default: as trained; published SAMed: 224)",
+    )
+    group.add_argument(
+        "--smooth",
+        action=argparse.BooleanOptionalAction,
+        help="of a network of slices without prompts: bring logits back to their pixels, not the "
+        "labels of the nearest ones as published (default: on)",
     )
     group.add_argument("--channel", metavar="N", type=int, help="of a scan with several, from 0")
     group.add_argument("--device", help="cpu, cuda, cuda:1 ...; the first GPU if there is one")

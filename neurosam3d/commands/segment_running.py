@@ -27,9 +27,10 @@ from neurosam3d.inference.automatic import AutomaticMaskGenerator
 from neurosam3d.inference.automatic_result import AutomaticResult
 from neurosam3d.inference.batch import NPZ, Batch, run_batch
 from neurosam3d.inference.cvpr25 import segment_cvpr25
-from neurosam3d.inference.prompt_free import PromptFreeSegmenter
 from neurosam3d.inference.scan_files import Origin, stem_of
+from neurosam3d.inference.scan_predictor import ScanPredictor
 from neurosam3d.inference.scan_segmenter import FinishedScan, ScanJob, ScanSegmenter
+from neurosam3d.inference.slice_segmenter import Unprompted
 from neurosam3d.mistakes import describe_mistake
 from neurosam3d.npz_cases import read_npz_case
 
@@ -58,11 +59,7 @@ class Runner:
             _segmenting(network, options),
             Origin(
                 network.name,
-                {
-                    "checkpoint": str(network.checkpoint),
-                    "spacing": network.spacing,
-                    "intensity": network.intensity,
-                },
+                {"checkpoint": str(network.checkpoint), **_base_of(network), **network.feeding},
             ),
             find_all=self._find_all,
             overlap=options.overlap or "highest",
@@ -137,7 +134,7 @@ class Runner:
     def _run_npz(self, job: ScanJob) -> None:
         start = time.perf_counter()
         predictor = self._segmenter.network
-        assert isinstance(predictor, Predictor)  # the others take no such cases
+        assert isinstance(predictor, ScanPredictor)  # the others take no such cases
         classes = segment_cvpr25(predictor, read_npz_case(job.image))
         with replacing(job.output) as partial:
             np.savez_compressed(partial, segs=classes)
@@ -150,8 +147,9 @@ class Runner:
             finished, path, title=f"{job.image.parent.name}/{name}" if job.image.is_dir() else name
         )
 
-    def _find_all(self, predictor: Predictor) -> AutomaticResult:
+    def _find_all(self, predictor: ScanPredictor) -> AutomaticResult:
         """Look for everything, with an estimate first and progress after."""
+        assert isinstance(predictor, Predictor)  # the command line refuses all others
         options = self._options
         given = {
             name: getattr(options, flag)
@@ -205,7 +203,11 @@ class Runner:
         self._out.print(text, soft_wrap=True)
 
 
-def _segmenting(network: Network, options: Namespace) -> Predictor | PromptFreeSegmenter:
+def _base_of(network: Network) -> dict[str, str]:
+    return {} if network.base is None else {"base": str(network.base)}
+
+
+def _segmenting(network: Network, options: Namespace) -> ScanPredictor | Unprompted:
     """Return what answers the prompts, or segments without any.
 
     Raises:
@@ -213,8 +215,9 @@ def _segmenting(network: Network, options: Namespace) -> Predictor | PromptFreeS
     """
     if network.is_promptable:
         return network.predictor(max_windows=options.max_windows)
-    overlap = 0.5 if options.window_overlap is None else options.window_overlap
-    return network.segmenter(overlap=overlap, mirror=options.mirror)
+    return network.segmenter(
+        overlap=options.window_overlap, mirror=options.mirror, smooth=options.smooth
+    )
 
 
 def _first(names: Sequence[str], most: int = 5) -> str:

@@ -12,7 +12,12 @@ from neurosam3d.inference.batch import list_scans, plan_batch
 from neurosam3d.inference.prompt_file import read_prompts
 from neurosam3d.inference.prompt_free import PromptFreeSegmenter
 from neurosam3d.inference.scan_files import Origin
+from neurosam3d.inference.scan_predictor import ScanPredictor
 from neurosam3d.inference.scan_segmenter import ScanJob, ScanSegmenter
+from neurosam3d.inference.slice_predictor import SlicePredictor
+from neurosam3d.inference.slice_segmenter import SliceSegmenter, Unprompted
+from neurosam3d.models import Sam2D
+from neurosam3d.slices import Axis
 from neurosam3d.sliding_window import Weighting
 from neurosam3d.volume import Spacing
 
@@ -62,6 +67,54 @@ def make_segmenter(
     )
 
 
+def make_slice_predictor(
+    network: nn.Module, *, spacing: Spacing | None, intensity: str, axis: Axis, feeding: str
+) -> SlicePredictor:
+    """Return what answers prompts about a scan slice by slice, where the network is.
+
+    Args:
+        network: A network of slices that takes prompts.
+        spacing: Voxel size in mm that it was trained with; None for each scan's own.
+        intensity: Its preset of the intensities.
+        axis: What its slices are stacked along.
+        feeding: How slices become what it sees.
+    """
+    assert isinstance(network, Sam2D)  # no other asks for it
+    return SlicePredictor(network, feeding=feeding, spacing=spacing, intensity=intensity, axis=axis)
+
+
+def make_slice_segmenter(
+    network: nn.Module,
+    classes: Sequence[str],
+    *,
+    spacing: Spacing | None,
+    intensity: str,
+    axis: Axis,
+    detail: int | None,
+    smooth: bool = True,
+) -> SliceSegmenter:
+    """Return what segments scans slice by slice, where the network is.
+
+    Args:
+        network: A network of slices without prompts.
+        classes: Names of what it finds.
+        spacing: Voxel size in mm that it was trained with; None for each scan's own.
+        intensity: Its preset of the intensities.
+        axis: What its slices are stacked along.
+        detail: Side in pixels to which they are reduced first; None if they are not.
+        smooth: Bring logits back to the slice, not labels as published.
+    """
+    return SliceSegmenter(
+        network,
+        classes,
+        spacing=spacing,
+        intensity=intensity,
+        axis=axis,
+        detail=detail,
+        smooth=smooth,
+    )
+
+
 @dataclass(frozen=True)
 class PlannedScans:
     """Scans of a folder to be segmented as `neurosam3d segment` does.
@@ -74,7 +127,7 @@ class PlannedScans:
     jobs: Mapping[str, ScanJob]
     origin: Origin
 
-    def segment(self, network: Predictor | PromptFreeSegmenter, name: str) -> None:
+    def segment(self, network: ScanPredictor | Unprompted, name: str) -> None:
         """Segment the scan of a name and write what was found.
 
         Raises:

@@ -14,10 +14,12 @@ import torch
 from neurosam3d.evaluation.case_files import Scan
 from neurosam3d.evaluation.journal import Key
 from neurosam3d.evaluation.object_scoring import (
+    NO_VOXEL,
     Finding,
     Judged,
     LeftOut,
     Scoring,
+    Unreadable,
     key_of_object,
     result_of,
 )
@@ -35,7 +37,8 @@ class AutomaticEvaluator:
     """Judges the objects of a scan in the label map that a network makes of it, once.
 
     Classes of the reference and of the network are matched by name; those that the network does not
-    know are left out. A result has one round, after no click.
+    know are left out. A result has one round, after no click. Where published figures are asked
+    for, classes that a scan does not have are left out with what the network found of them.
 
     Args:
         load_segmenter: Returns what segments scans; called when it is first needed.
@@ -56,11 +59,33 @@ class AutomaticEvaluator:
             finished: Results that are there already.
         """
 
-        def judge(image: Volume) -> Callable[[Truth], Iterator[Finding]]:
-            opened = _OpenScan(scan, image, self.load_segmenter, self.folder)
-            return lambda truth: self._judge(opened, truth, finished)
+        opened: list[_OpenScan] = []
+        accounted: set[str] = set()  # classes whose truth is known, or is unknown for a reason
 
-        return self.scoring.judge_objects(scan, judge)
+        def judge(image: Volume) -> Callable[[Truth], Iterator[Finding]]:
+            opened.append(_OpenScan(scan, image, self.load_segmenter, self.folder))
+            return judge_object
+
+        def judge_object(truth: Truth) -> Iterator[Finding]:
+            accounted.add(truth.class_name)
+            return self._judge(opened[0], truth, finished)
+
+        is_whole = True
+        for finding in self.scoring.judge_objects(scan, judge):
+            if isinstance(finding, Unreadable):
+                is_whole = False
+            elif isinstance(finding, LeftOut) and finding.reason != NO_VOXEL:
+                accounted.add(finding.class_name)
+            yield finding
+        if self.scoring.legacy and is_whole:
+            yield from self._find_absent(opened[0], accounted)
+
+    def _find_absent(self, opened: "_OpenScan", accounted: Collection[str]) -> Iterator[LeftOut]:
+        """Tell what the network finds of classes that the scan does not have."""
+        for value, name in enumerate(opened.found.classes, start=1):
+            if name not in accounted and self.scoring.wants(name):
+                voxels = int(np.count_nonzero(opened.found.labels == value))
+                yield LeftOut(name, "", "the reference does not have the class", voxels)
 
     def _judge(
         self, opened: "_OpenScan", truth: Truth, finished: Collection[Key]

@@ -7,6 +7,7 @@ from typing import Any
 
 from neurosam3d.evaluation.figures import Series, box_plots, line_chart, small_charts
 from neurosam3d.evaluation.html_page import Section, chart, embedded_picture, page, paragraphs
+from neurosam3d.evaluation.legacy_figures import published_tables
 from neurosam3d.evaluation.report_text import explanations, headline, is_bound, meaning
 from neurosam3d.evaluation.results import CaseResult
 from neurosam3d.evaluation.score_table import tabulate
@@ -59,6 +60,7 @@ def html_report(
         Section("Anatomical groups", groups + _group_charts(summary)),
         Section("Data sets", datasets),
         Section("Classes", _class_boxes(cases) + classes),
+        Section("Published figures", "".join(map(_shown, published_tables(summary)))),
         Section("Further metrics", _shown(further_table(by_clicks), with_title=False)),
         Section("Seconds per interaction", _shown(seconds_table(by_clicks), with_title=False)),
         Section(

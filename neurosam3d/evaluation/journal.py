@@ -27,7 +27,7 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.results: dict[Key, CaseResult] = {}
-        self.left_out: dict[str, list[dict[str, str]]] = {}
+        self.left_out: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
     def start(cls, path: Path, protocol: Mapping[str, Any], *, restart: bool = False) -> "Journal":
@@ -59,7 +59,7 @@ class Journal:
         self.results[key_of(result)] = result
         self._append({"case": asdict(result)})
 
-    def close(self, scan: str, left_out: list[dict[str, str]]) -> None:
+    def close(self, scan: str, left_out: list[dict[str, Any]]) -> None:
         """Note that all objects of a scan are done, and which of them were left out, and why."""
         self.left_out[scan] = left_out
         self._append({"scan": scan, "left_out": left_out})

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from neurosam3d.evaluation.legacy_figures import published_tables
 from neurosam3d.evaluation.report_text import explanations, headline, meaning
 from neurosam3d.evaluation.results import CaseResult
 from neurosam3d.evaluation.summary_tables import (
@@ -45,6 +46,7 @@ def markdown_report(
         overall_table(by_clicks),
         further_table(by_clicks),
         *split_tables(summary),
+        *published_tables(summary),
         seconds_table(by_clicks),
         worst_table(worst) if worst else None,
     ]

@@ -161,6 +161,8 @@ def hausdorff95(
 
     Percentiles of both directions are taken apart; the larger one counts (arXiv:1809.04430).
     """
+    if find_convention(legacy).pooled_voxels:  # no surface has to be measured
+        return pooled_voxel_hausdorff95(MaskPair(prediction, truth))
     return score_masks(prediction, truth, spacing=spacing, legacy=legacy).hausdorff95
 
 

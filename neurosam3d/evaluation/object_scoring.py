@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from neurosam3d.evaluation.case_files import Scan
+from neurosam3d.evaluation.conventions import find_convention
 from neurosam3d.evaluation.journal import Key
-from neurosam3d.evaluation.metrics import score_masks
+from neurosam3d.evaluation.metrics import dice, hausdorff95, score_masks
 from neurosam3d.evaluation.protocol import Step
 from neurosam3d.evaluation.results import CaseResult, RoundResult
 from neurosam3d.evaluation.truths import Truth, read_image, read_truths
@@ -35,13 +36,25 @@ class Judged:
     shown: Sequence[Step]
 
 
+NO_VOXEL = "the reference has no voxel on the image's grid: there is nothing to find"
+
+
 @dataclass(frozen=True)
 class LeftOut:
-    """An object that was not judged, and why."""
+    """An object that was not judged, and why.
+
+    Args:
+        class_name: What it is.
+        label: The file that was to tell where it is; empty if there is none.
+        reason: Why it was not judged.
+        voxels: Of a class that the scan does not have: how many voxels were found of it all the
+            same, if that was asked for.
+    """
 
     class_name: str
     label: str
     reason: str
+    voxels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,19 +78,23 @@ class Scoring:
         tolerance_mm: Distance up to which a surface counts as right.
         threshold_mm3: Objects must be larger than this.
         classes: Classes of the objects that count; by default all.
+        legacy: Name of a published program by whose conventions Dice and HD95 are measured, too, a
+            key of `neurosam3d.evaluation.conventions.LEGACY`.
 
     Raises:
-        ValueError: If a number is negative.
+        ValueError: If a number is negative or the program unknown.
     """
 
     tolerance_mm: float = 1.0
     threshold_mm3: float = 0.0
     classes: tuple[str, ...] = ()
+    legacy: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("tolerance_mm", "threshold_mm3"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        find_convention(self.legacy)
 
     def judge_objects(self, scan: Scan, judge: Judge) -> Iterator[Finding]:
         """Judge the objects of a scan that count, one after the other.
@@ -91,11 +108,11 @@ class Scoring:
             return
         judge_object = judge(image)
         for file in scan.labels:
-            if file.mask_of and not self._wants(file.mask_of):
+            if file.mask_of and not self.wants(file.mask_of):
                 continue
             try:
                 for truth in read_truths(file, image.grid):
-                    if not self._wants(truth.class_name):
+                    if not self.wants(truth.class_name):
                         continue
                     if reason := self._reason_against(truth):
                         yield LeftOut(truth.class_name, str(truth.label), reason)
@@ -119,15 +136,26 @@ class Scoring:
             encode_seconds=step.seconds.get("encode"),
             decode_seconds=step.seconds.get("decode"),
             prediction_empty=scores.prediction_empty,
+            prompts=step.prompts,
+            **self._score_as_published(step.mask, truth),
         )
 
-    def _wants(self, class_name: str) -> bool:
+    def wants(self, class_name: str) -> bool:
+        """Tell whether objects of a class count."""
         return not self.classes or class_name in self.classes
+
+    def _score_as_published(self, mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        if self.legacy is None:
+            return {}
+        return {
+            "legacy_dice": dice(mask, truth, legacy=self.legacy),
+            "legacy_hd95": hausdorff95(mask, truth, legacy=self.legacy),
+        }
 
     def _reason_against(self, truth: Truth) -> str:
         """Return why an object is not judged; empty if it is."""
         if not truth.volume_mm3:
-            return "the reference has no voxel on the image's grid: there is nothing to find"
+            return NO_VOXEL
         if truth.volume_mm3 <= self.threshold_mm3:
             return (
                 f"{truth.volume_mm3:.4g} mm^3 are not more than the threshold of "

@@ -40,7 +40,9 @@ class Step:
             not clicked: -1 at voxel 0.
         mask: Foreground (D, H, W), boolean.
         seconds: Time the predictor took, by part; empty where it was not asked.
-        num_windows: Windows that were decoded.
+        num_windows: Windows, or slices, that were decoded.
+        per_slice: Prompts that every slice of the object got, where these are counted.
+        boxes: How many boxes were given.
     """
 
     points: np.ndarray
@@ -48,11 +50,18 @@ class Step:
     mask: np.ndarray
     seconds: Mapping[str, float]
     num_windows: int = 0
+    per_slice: int | None = None
+    boxes: int = 0
 
     @property
     def clicks(self) -> int:
-        """Number of clicks, those included that nobody had to make."""
-        return len(self.labels)
+        """Number of clicks, those included that nobody had to make; on a slice, if so counted."""
+        return len(self.labels) if self.per_slice is None else self.per_slice
+
+    @property
+    def prompts(self) -> int | None:
+        """Clicks and boxes on the whole scan, where `clicks` counts those on a slice."""
+        return None if self.per_slice is None else len(self.labels) + self.boxes
 
     def without_mask(self) -> "Step":
         """Return the same with a mask of no voxel, so that all rounds of a scan can be kept."""

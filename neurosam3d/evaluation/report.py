@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from neurosam3d.evaluation.classic_files import to_classic
 from neurosam3d.evaluation.groups import Groups, shipped_groups
 from neurosam3d.evaluation.html_report import html_report
+from neurosam3d.evaluation.legacy_figures import KEY as LEGACY_KEY
+from neurosam3d.evaluation.legacy_figures import legacy_figures
 from neurosam3d.evaluation.markdown_report import markdown_report
 from neurosam3d.evaluation.result_files import read_results, to_csv, to_json
 from neurosam3d.evaluation.results import CaseResult, Results, RoundResult, merge_results
@@ -51,8 +53,9 @@ def write_results(
         save_name: Where to write; a suffix .json, .csv, .md, .html or .py is left out of the name.
         cases: The results.
         protocol: How they came about, as JSON can hold it. By `name` (oracle_roi, prompt_roi,
-            cvpr25) the report says what the figures mean, and by `tolerance_mm`
-            and `legacy` how they were measured; it shows whatever else there is.
+            cvpr25) the report says what the figures mean, by `tolerance_mm` and `legacy` how they
+            were measured, and by `legacy_figures` whose means it has beside them; it shows whatever
+            else there is.
         pictures: PNG files of the worst objects.
         groups: Anatomical groups of the cases that have none; by default the shipped ones.
 
@@ -68,6 +71,10 @@ def write_results(
     summary = summarise(cases, groups=groups)
     if protocol.get("name") == "cvpr25":
         summary["cvpr25"] = summarise_challenge(cases)
+    if program := protocol.get(LEGACY_KEY):
+        summary[LEGACY_KEY] = legacy_figures(
+            cases, left_out=protocol.get("left_out", ()), name=program
+        )
     name = save_name.name
     for suffix in SUFFIXES:  # a name such as run_1.5mm has no suffix to take away
         name = name.removesuffix(suffix)

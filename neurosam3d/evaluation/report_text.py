@@ -31,6 +31,25 @@ _MEANINGS = {
         "was trained for. Objects of a class are judged where the reference has the class; what "
         "the network finds where there is none does not count here."
     ),
+    "oracle_slices": (
+        "An upper bound, for networks of slices: every slice that the object is in was clicked, as "
+        "often as the number of clicks says, so that an object of 30 slices got 30 times as many "
+        "in all; slices without it were known to be empty. The results list the clicks on the "
+        "whole scan as prompts."
+    ),
+    "box_per_slice": (
+        "An upper bound, for networks of slices: the reference's own box on every slice that the "
+        "object is in; slices without it were known to be empty. The results list the boxes on "
+        "the whole scan as prompts."
+    ),
+    "box_3d": (
+        "One box in space, the reference's own, the same on every slice of it; a user draws no box "
+        "that fits so well."
+    ),
+    "propagate": (
+        "One prompt, on the slice where the reference is largest; from there the object was "
+        "followed up and down by what the network itself found."
+    ),
     "cvpr25": (
         "The protocol of the CVPR 2025 challenge for interactive 3-D segmentation: a box, then "
         "five clicks, each in the middle of the largest error, and the network begins anew every "
@@ -38,6 +57,7 @@ _MEANINGS = {
         "fifth click, AUC the area under the five click scores, at most 4."
     ),
 }
+_BOUNDS = ("oracle_roi", "oracle_slices", "box_per_slice")
 _UNKNOWN = (
     "The file does not tell how the region of interest was chosen. If it was centred on the "
     "reference, the figures are an upper bound, which nobody reaches on a new scan."
@@ -52,7 +72,7 @@ def meaning(protocol: Mapping[str, Any]) -> str:
 def is_bound(protocol: Mapping[str, Any]) -> bool:
     """Tell whether the figures are, or may be, an upper bound."""
     name = str(protocol.get("name"))
-    return name == "oracle_roi" or name not in _MEANINGS
+    return name in _BOUNDS or name not in _MEANINGS
 
 
 def headline(summary: Mapping[str, Any], cases: Sequence[CaseResult]) -> str:

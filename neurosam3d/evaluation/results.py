@@ -25,6 +25,9 @@ class RoundResult:
         encode_seconds: What of it the image encoder took.
         decode_seconds: What of it prompt encoder and mask decoder took.
         prediction_empty: Whether the prediction had no voxel.
+        legacy_dice: Dice by the conventions that the protocol names as `legacy_figures`.
+        legacy_hd95: HD95 by those, in their unit.
+        prompts: Clicks and boxes on the whole scan, where `clicks` counts those on a slice.
     """
 
     clicks: int
@@ -38,6 +41,9 @@ class RoundResult:
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     prediction_empty: bool = False
+    legacy_dice: float | None = None
+    legacy_hd95: float | None = None
+    prompts: float | None = None
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Outcome:
     """
 
     results: list[CaseResult]
-    left_out: list[dict[str, str]]
+    left_out: list[dict[str, Any]]
     unreadable: list[dict[str, str]]
 
 
@@ -184,7 +184,8 @@ def judge_scan(
             unreadable.append(asdict(finding))
             is_whole = False
         elif isinstance(finding, LeftOut):
-            left_out.append({"case": scan.case, **asdict(finding)})
+            said = {key: value for key, value in asdict(finding).items() if value not in ("", None)}
+            left_out.append({"case": scan.case, **said})
         else:
             pictures.offer(finding)  # before the journal, which then knows of no picture too many
             journal.add(finding.result)

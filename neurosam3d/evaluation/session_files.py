@@ -68,6 +68,7 @@ class SessionFiles:
                 "labels": step.labels.tolist(),
                 "seconds": dict(step.seconds),
                 "num_windows": step.num_windows,
+                **_counted(step),
             }
             for step in steps
         ]
@@ -99,6 +100,8 @@ class SessionFiles:
                 _read_mask(path, grid),
                 played["seconds"],
                 played["num_windows"],
+                played.get("per_slice"),
+                played.get("boxes", 0),
             )
             for path, played in zip(paths, rounds, strict=True)
         )
@@ -118,7 +121,11 @@ class SessionFiles:
                     f"existing predictions must be of the protocol asked for, got {path} with "
                     f"{key} {found} instead of {value}; give another --vis_path"
                 )
-        return [played for played in content["rounds"] if len(played["labels"]) in clicks]
+        return [
+            played
+            for played in content["rounds"]
+            if played.get("per_slice", len(played["labels"])) in clicks
+        ]
 
 
 def draw_markers(points: np.ndarray, labels: np.ndarray, *, grid: Grid) -> np.ndarray:
@@ -177,6 +184,11 @@ def _read_mask(path: Path, grid: Grid) -> np.ndarray:
             "unsupported",
         )
     return (volume.data[0] > 0).numpy()
+
+
+def _counted(step: Step) -> dict[str, int]:
+    """Return how prompts were counted, where that is not one click after the other."""
+    return {} if step.per_slice is None else {"per_slice": step.per_slice, "boxes": step.boxes}
 
 
 def _file(start: Path, kind: str) -> Path:

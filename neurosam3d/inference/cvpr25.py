@@ -20,7 +20,7 @@ import numpy as np
 
 from neurosam3d.inference.label_map import Claim, merge_objects
 from neurosam3d.inference.object_prompts import ObjectPrompts
-from neurosam3d.inference.predictor import Predictor
+from neurosam3d.inference.scan_predictor import ScanPredictor
 
 _LOWEST = ("z_min", "z_mid_y_min", "z_mid_x_min")
 _HIGHEST = ("z_max", "z_mid_y_max", "z_mid_x_max")
@@ -28,7 +28,7 @@ _MOST_CLASSES = 255
 _KEPT_LOGIT = 8.0  # of a class that stays as it was: as sure as a trained network usually is
 
 
-def segment_cvpr25(predictor: Predictor, case: Mapping[str, Any]) -> np.ndarray:
+def segment_cvpr25(predictor: ScanPredictor, case: Mapping[str, Any]) -> np.ndarray:
     """Answer all prompts of a case.
 
     Args:

@@ -2,9 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from neurosam3d.inference.network import Embedding
 from neurosam3d.inference.windows import Window
+
+E = TypeVar("E", bound=Embedding)
 
 
 class EmbeddingCache:
@@ -21,7 +24,7 @@ class EmbeddingCache:
         if max_bytes < 0:
             raise ValueError(f"cache_bytes must not be negative, got {max_bytes}")
         self.max_bytes = max_bytes
-        self._kept: OrderedDict[Window, Embedding] = OrderedDict()
+        self._kept: OrderedDict[Window, Any] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -31,11 +34,12 @@ class EmbeddingCache:
         """Bytes that the kept embeddings take."""
         return sum(embedding.nbytes for embedding in self._kept.values())
 
-    def get(self, window: Window, compute: Callable[[Window], Embedding]) -> Embedding:
+    def get(self, window: Window, compute: Callable[[Window], E]) -> E:
         """Return the embedding of a window, computed if it is not kept."""
         if window in self._kept:
             self._kept.move_to_end(window)
-            return self._kept[window]
+            kept: E = self._kept[window]
+            return kept
         embedding = compute(window)
         self._kept[window] = embedding
         while self.num_bytes > self.max_bytes:

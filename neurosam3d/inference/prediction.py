@@ -4,17 +4,35 @@ Shapes: D H W the scan's own axes.
 """
 
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from neurosam3d.inference.mosaic import OUTSIDE_LOGIT, Mosaic
+from neurosam3d.inference.mosaic import OUTSIDE_LOGIT
 from neurosam3d.inference.windows import Window, box_window
 from neurosam3d.inference.working_scan import WorkingScan, map_points, repeat_outermost
 from neurosam3d.prompts import boxes_from_masks
 from neurosam3d.volume import Grid, Volume, restore, write_volume
+
+
+class KnownLogits(Protocol):
+    """Logits on a part of the working grid."""
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        """Windows, or slices, that they were put together from."""
+
+    @property
+    def region(self) -> Window | None:
+        """The smallest box that holds these; None where there is none."""
+
+    @property
+    def volume(self) -> Volume | None:
+        """The logits (1, D, H, W) in it."""
 
 
 class Prediction:
@@ -22,7 +40,7 @@ class Prediction:
 
     Args:
         scan: The scan.
-        mosaic: Logits on its working grid.
+        mosaic: Logits on its working grid, put together from windows or slices.
         roi: Grid of the first window, on the working grid; None if there was none.
         is_quiet: False if foreground reaches a border beyond which no window was allowed.
         seconds: Time of encoding and decoding.
@@ -32,7 +50,7 @@ class Prediction:
     def __init__(
         self,
         scan: WorkingScan,
-        mosaic: Mosaic,
+        mosaic: KnownLogits,
         *,
         roi: Grid | None,
         is_quiet: bool,
@@ -49,7 +67,7 @@ class Prediction:
 
     @property
     def num_windows(self) -> int:
-        """Windows that the logits were put together from."""
+        """Windows, or slices, that the logits were put together from."""
         return len(self._mosaic.windows)
 
     @cached_property

@@ -4,54 +4,25 @@ Shapes: K classes, the background first; D H W the scan's own axes, d h w those 
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neurosam3d.axes import swap_slices
+from neurosam3d.inference.label_map_answer import (
+    LabelMapAnswer,
+    check_feeding,
+    label_scan,
+    require_all_named,
+)
 from neurosam3d.inference.network import undisturbed
-from neurosam3d.inference.predictor import Image, read_scan
+from neurosam3d.inference.scan_predictor import Image, read_scan
 from neurosam3d.inference.windows import Window, as_triple, centred_window
-from neurosam3d.inference.working_scan import WorkingScan, repeat_outermost
-from neurosam3d.intensity import padding_value
+from neurosam3d.inference.working_scan import WorkingScan
 from neurosam3d.sliding_window import Weighting, slide
-from neurosam3d.volume import Grid, Spacing, Triple, Volume, restore
-
-MOST_CLASSES = 255  # that eight bits can tell from the background
-_EVERYWHERE = np.ones(3, dtype=bool)
-
-
-@dataclass(frozen=True, eq=False)
-class LabelMapAnswer:
-    """What a network says about a whole scan.
-
-    Args:
-        labels: uint8 (D, H, W): 0 background, k the k-th class.
-        classes: Their names, in the order of their values.
-        grid: The scan's.
-        seconds: Time by step: `prepare`, `segment`, `restore`.
-        num_windows: Windows that the network segmented.
-    """
-
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    grid: Grid
-    seconds: Mapping[str, float]
-    num_windows: int
-
-    def mask(self, class_name: str) -> np.ndarray:
-        """Return the voxels of a class, boolean (D, H, W).
-
-        Raises:
-            ValueError: If the network does not know it.
-        """
-        if class_name not in self.classes:
-            known = ", ".join(self.classes)
-            raise ValueError(f"the network knows the classes {known}, got {class_name}")
-        return self.labels == 1 + self.classes.index(class_name)
+from neurosam3d.volume import Grid, Spacing, Triple
 
 
 class PromptFreeSegmenter:
@@ -92,18 +63,10 @@ class PromptFreeSegmenter:
         mirror: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
-        names = tuple(classes)
-        if not 1 <= len(set(names)) == len(names) <= MOST_CLASSES:
-            raise ValueError(
-                f"classes must be 1 to {MOST_CLASSES} different names, got {', '.join(names)}"
-            )
-        # What a scan would be refused for later is refused now.
-        padding_value(intensity)
-        if spacing is not None:
-            Grid((1, 1, 1), np.eye(4)).with_spacing(spacing)
+        check_feeding(classes, spacing=spacing, intensity=intensity)
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap must be at least 0 and less than 1, got {overlap}")
-        self.classes = names
+        self.classes = tuple(classes)
         self.spacing = spacing
         self.intensity = intensity
         self.overlap = overlap
@@ -134,7 +97,7 @@ class PromptFreeSegmenter:
         part = window.inside(scan.grid().shape).slices(window.start)
         logits = logits[(slice(None), *part)]  # (K, d, h, w)
         times.append(time.perf_counter())
-        labels = _label(logits, scan)
+        labels = label_scan(logits, scan)
         times.append(time.perf_counter())
         steps = zip(("prepare", "segment", "restore"), np.diff(times).tolist(), strict=True)
         return LabelMapAnswer(labels, self.classes, scan.volume.grid, dict(steps), num_windows)
@@ -163,38 +126,8 @@ class PromptFreeSegmenter:
                 mirror=self.mirror,
                 device=self.device,
             )[0]
-        if len(logits) != 1 + len(self.classes):
-            raise ValueError(
-                f"classes must name all {len(logits) - 1} that the network tells apart, "
-                f"got {', '.join(self.classes)}"
-            )
+        require_all_named(self.classes, len(logits) - 1)
         return swap_slices(logits), num_asked // 8 if self.mirror else num_asked
-
-
-def _label(logits: Tensor, scan: WorkingScan) -> np.ndarray:
-    """Return the class with the highest logit (K, d, h, w) on the scan's own grid (D, H, W).
-
-    Of equal ones it is the first. Logits rather than labels are interpolated, for smooth borders,
-    and class by class: all at once they would fill the memory.
-    """
-    affine, grid = scan.grid().affine, scan.volume.grid
-    if not scan.is_interpolated:  # voxels are only copied, and bytes faster
-        labels = logits.argmax(0, keepdim=True).to(torch.uint8)
-        return restore(Volume(labels, affine), grid).data[0].numpy()
-
-    def on_scan(one: Tensor) -> Tensor:
-        known = Volume(one[None], affine)
-        enlarged = repeat_outermost(known, at_start=_EVERYWHERE, at_stop=_EVERYWHERE)
-        return restore(enlarged, grid).data[0]
-
-    background, *others = logits
-    best = on_scan(background)
-    labels = torch.zeros(grid.shape, dtype=torch.uint8)
-    for value, one in enumerate(others, start=1):
-        found = on_scan(one)
-        labels[found > best] = value
-        torch.maximum(best, found, out=best)
-    return labels.numpy()
 
 
 def _crop_size(model: nn.Module) -> Triple:

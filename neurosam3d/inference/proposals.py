@@ -19,8 +19,8 @@ from neurosam3d.inference.sparse_mask import SparseMask
 from neurosam3d.inference.windows import Window
 from neurosam3d.volume import Triple
 
-_EDGE_SHARE = 20 / 1024  # of a window's side: a box this near to a face reaches it, as in SAM
-_WHOLE_WINDOW = 0.95  # of the voxels that a window shows: more is no object
+EDGE_SHARE = 20 / 1024  # of a window's side: a box this near to a face reaches it, as in SAM
+WHOLE_WINDOW = 0.95  # of the voxels that a window shows: more is no object
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,8 @@ class AnswerFilter:
         iou_threshold: What the network's own estimate must exceed; None not to look at it.
         min_voxels: Least size.
         keep_cut: Whether to keep answers that end at their window's border.
+        most: Largest share of the window's voxels inside the scan.
+        edge: A border this near is reached, in voxels; None for a share of the window's sides.
     """
 
     stability_threshold: float
@@ -63,6 +65,8 @@ class AnswerFilter:
     iou_threshold: float | None
     min_voxels: float
     keep_cut: bool
+    most: float = WHOLE_WINDOW
+    edge: float | None = None
 
     def candidates(
         self,
@@ -87,7 +91,7 @@ class AnswerFilter:
         stability = stability_scores(logits, offset=self.stability_offset).tolist()
         ious = answer.iou[:, 0].tolist()
         masks = logits > 0
-        most = _WHOLE_WINDOW * masks[0].numel()
+        most = self.most * masks[0].numel()
         reasons = [
             self._objection(*of_answer, most)
             for of_answer in zip(stability, ious, count_voxels(masks).tolist(), strict=True)
@@ -98,7 +102,7 @@ class AnswerFilter:
             boxes,
             np.array([inside.start, np.subtract(inside.stop, 1)]),
             np.array([(0, 0, 0), np.subtract(scan_shape, 1)]),
-            tolerance=_EDGE_SHARE * np.array(window.shape),
+            tolerance=EDGE_SHARE * np.array(window.shape) if self.edge is None else self.edge,
         )
         found = []
         for index, cut in zip(chosen, is_cut.tolist(), strict=True):

@@ -12,15 +12,15 @@ from neurosam3d.inference.dicom_seg import SUFFIX as DICOM_SUFFIX
 from neurosam3d.inference.dicom_seg import read_series
 from neurosam3d.inference.label_map import Overlap
 from neurosam3d.inference.named_object import NamedObject
-from neurosam3d.inference.predictor import Predictor
-from neurosam3d.inference.prompt_free import PromptFreeSegmenter
 from neurosam3d.inference.scan_files import Origin, suffix_of, write_scan
+from neurosam3d.inference.scan_predictor import ScanPredictor
 from neurosam3d.inference.segmented import (
     SegmentedScan,
     segment_objects,
     take_automatic,
     take_label_map,
 )
+from neurosam3d.inference.slice_segmenter import Unprompted
 from neurosam3d.volume import Volume, read_volume
 
 
@@ -65,9 +65,9 @@ class ScanSegmenter:
         channel: Which channel of scans with several to segment.
     """
 
-    network: Predictor | PromptFreeSegmenter
+    network: ScanPredictor | Unprompted
     origin: Origin
-    find_all: Callable[[Predictor], AutomaticResult] | None = None
+    find_all: Callable[[ScanPredictor], AutomaticResult] | None = None
     overlap: Overlap = "highest"
     separate: bool = False
     channel: int | None = None
@@ -101,7 +101,7 @@ class ScanSegmenter:
         return FinishedScan(replace(scan, seconds=dict(seconds)), files)
 
     def _segment(self, job: ScanJob, volume: Volume) -> SegmentedScan:
-        if isinstance(self.network, PromptFreeSegmenter):
+        if isinstance(self.network, Unprompted):
             if job.objects is not None:
                 raise ValueError(f"{job.image} has prompts, which the network does not take")
             return take_label_map(self.network.segment(volume), volume)

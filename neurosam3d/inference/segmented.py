@@ -11,10 +11,10 @@ import numpy as np
 
 from neurosam3d.inference.automatic_result import OVERLAP_RULE, AutomaticResult
 from neurosam3d.inference.label_map import Claim, LabelMap, Overlap, label_type, merge_objects
+from neurosam3d.inference.label_map_answer import LabelMapAnswer
 from neurosam3d.inference.named_object import NamedObject, check_names
 from neurosam3d.inference.object_prompts import ObjectPrompts, place_prompts, require_place
-from neurosam3d.inference.predictor import Predictor
-from neurosam3d.inference.prompt_free import LabelMapAnswer
+from neurosam3d.inference.scan_predictor import ScanPredictor
 from neurosam3d.inference.sparse_mask import SparseMask
 from neurosam3d.volume import Grid, Volume
 
@@ -65,7 +65,7 @@ class SegmentedScan:
 
 
 def segment_objects(
-    predictor: Predictor, objects: Sequence[NamedObject], *, overlap: Overlap = "highest"
+    predictor: ScanPredictor, objects: Sequence[NamedObject], *, overlap: Overlap = "highest"
 ) -> SegmentedScan:
     """Segment the objects that prompts ask for in the predictor's scan.
 

@@ -15,15 +15,12 @@ from torch import Tensor
 from neurosam3d.inference.growth import Growth, carried_logits, lay_out
 from neurosam3d.inference.network import WindowAnswer
 from neurosam3d.inference.object_prompts import (
-    Coordinates,
-    MaskPrompt,
-    ObjectPrompts,
     PlacedPrompts,
-    place_prompts,
     require_place,
 )
 from neurosam3d.inference.opening import first_window, window_around
 from neurosam3d.inference.prediction import Prediction
+from neurosam3d.inference.prompt_session import PromptSession
 from neurosam3d.inference.window_reader import WindowReader, deepest_voxel
 from neurosam3d.inference.windows import Window
 from neurosam3d.volume import Grid, Volume
@@ -44,7 +41,7 @@ class _Round:
     num_decoded: int = 0
 
 
-class Session:
+class Session(PromptSession):
     """The rounds about one object.
 
     Every round gives each window that a new prompt lies in all points so far that do, and its own
@@ -68,8 +65,8 @@ class Session:
         start: Window | None = None,
         source: Path | None = None,
     ) -> None:
+        super().__init__(reader.scan)
         self._reader = reader
-        self._scan = reader.scan
         self._max_windows = max_windows
         self._grow = grow
         self._start = start
@@ -81,70 +78,7 @@ class Session:
     @property
     def roi(self) -> Grid | None:
         """Grid of the first window, on the working grid; None while there is none."""
-        return self._roi if self._start is None else self._scan.window_grid(self._start)
-
-    def add_point(
-        self, point: Sequence[float] | np.ndarray, label: int, *, world: bool = False
-    ) -> Prediction:
-        """Add a point and predict.
-
-        Args:
-            point: Voxel index (3,) of the scan, or RAS+ millimetres.
-            label: 1 inside the object, 0 outside.
-            world: The point is in millimetres.
-
-        Raises:
-            ValueError: If it lies outside the scan, the label is neither, or nothing says yet
-                where the object is.
-        """
-        points = np.asarray(point, dtype=np.float64)[None]
-        return self.add_points(points, [label], world=world)
-
-    def add_points(
-        self, points: Coordinates, labels: Sequence[int] | np.ndarray, *, world: bool = False
-    ) -> Prediction:
-        """Add points, all at once, and predict.
-
-        Args:
-            points: Voxel indices (N, 3) of the scan, or RAS+ millimetres.
-            labels: One per point, as in `add_point`.
-            world: The points are in millimetres.
-
-        Raises:
-            ValueError: As `add_point`.
-        """
-        return self.add(ObjectPrompts(points=points, labels=labels, world=world))
-
-    def set_box(self, box: Coordinates, *, world: bool = False) -> Prediction:
-        """Give a box, in place of an earlier one, and predict.
-
-        Args:
-            box: Lowest and highest corner (2, 3), both included.
-            world: The box is in RAS+ millimetres.
-
-        Raises:
-            ValueError: If it is no box or lies outside the scan.
-        """
-        return self.add(ObjectPrompts(box=box, world=world))
-
-    def set_mask(self, mask: MaskPrompt) -> Prediction:
-        """Give a mask, in place of all that was answered before, and predict.
-
-        Args:
-            mask: As in `ObjectPrompts`.
-
-        Raises:
-            ValueError: If it cannot be read or does not fit the scan.
-        """
-        return self.add(ObjectPrompts(mask=mask))
-
-    def add(self, prompts: ObjectPrompts) -> Prediction:
-        """Give any number of prompts at once, as one round, and predict.
-
-        Raises:
-            ValueError: If one of them is unfit, or nothing says yet where the object is.
-        """
-        return self.add_placed(place_prompts(prompts, self._scan.volume.grid))
+        return self._roi if self._start is None else self.scan.window_grid(self._start)
 
     def add_placed(self, new: PlacedPrompts) -> Prediction:
         """Give prompts in voxel indices of the scan, as one round, and predict.
@@ -160,7 +94,7 @@ class Session:
         asked = [window for window in known if self._reader.concerns(window, new)]
         asked += self._open_windows(joined, new if known else joined, list(known))
         asked = self._without_silent_start(asked[: self._max_windows], joined)
-        self._reader.restart_clock()
+        self._reader.clock.restart()
         for window in asked:
             mask = self._mask_prompt(window, joined, known)
             answers[window] = self._reader.ask(window, joined, mask)
@@ -176,21 +110,21 @@ class Session:
         if len(self._rounds) == 1:
             raise ValueError("undo needs a round to take back, got none")
         self._rounds.pop()
-        self._reader.restart_clock()
+        self._reader.clock.restart()
         return self._predict()
 
     def reset(self) -> Prediction:
         """Forget all rounds and return the empty prediction."""
         self._rounds = [_Round()]
-        self._reader.restart_clock()
+        self._reader.clock.restart()
         return self._predict()
 
     def _mask_prompt(self, window: Window, prompts: PlacedPrompts, known: Answers) -> Tensor:
         """Return the mask prompt (1, 1, M, M, M) of a window: its last answer, if it gave one."""
         if window in known:
             return known[window].low_res
-        mosaic, guide = lay_out(_logits_of(known), self._scan.grid()), self._guide(prompts, known)
-        return self._reader.mask_prompt(carried_logits(window, self._scan, mosaic, guide))
+        mosaic, guide = lay_out(_logits_of(known), self.scan.grid()), self._guide(prompts, known)
+        return self._reader.mask_prompt(carried_logits(window, self.scan, mosaic, guide))
 
     def _predict(self) -> Prediction:
         """Let the windows of the last round grow and put them together."""
@@ -202,7 +136,7 @@ class Session:
             return grown[window].logits[0, 0]
 
         growth = Growth(
-            self._scan,
+            self.scan,
             self._reader.network.roi_size,
             ask,
             first=_logits_of(last.answers),
@@ -213,13 +147,13 @@ class Session:
             growth.run()
         windows = growth.mosaic.windows
         self._grown = {w: grown[w] for w in (*windows, growth.afar) if w is not None and w in grown}
-        self._roi = self._scan.window_grid(windows[0]) if windows else None
+        self._roi = self.scan.window_grid(windows[0]) if windows else None
         return Prediction(
-            self._scan,
+            self.scan,
             growth.mosaic,
             roi=self.roi,
             is_quiet=not growth.mosaic.open_faces() and not growth.has_gaps,
-            seconds=self._reader.seconds,
+            seconds=self._reader.clock.seconds,
             source=self._source,
         )
 
@@ -227,7 +161,7 @@ class Session:
         """Return what tells where the object lies: a window of a coarser spacing, else its mask."""
         for window, answer in answers.items():
             if window.level > 0:
-                return lay_out({window: answer.logits[0, 0]}, self._scan.grid(window.level)).volume
+                return lay_out({window: answer.logits[0, 0]}, self.scan.grid(window.level)).volume
         return prompts.mask
 
     def _open_windows(
@@ -236,16 +170,16 @@ class Session:
         """Lay windows around new prompts that no known window holds."""
         roi_size, opened = self._reader.network.roi_size, []
         if not known:
-            first = self._start or first_window(prompts, self._scan, roi_size, alone=not self._grow)
+            first = self._start or first_window(prompts, self.scan, roi_size, alone=not self._grow)
             opened += [] if first is None else [first]
-        for point in self._scan.place(new.positive):
+        for point in self.scan.place(new.positive):
             fine = [window for window in [*known, *opened] if window.level == 0]
             if any(window.holds(point[None])[0] for window in fine):
                 continue
             if not self._grow:
-                place = self._scan.to_scan(point[None])[0].tolist()
+                place = self.scan.to_scan(point[None])[0].tolist()
                 raise ValueError(f"points must lie in the window if it may not grow, got {place}")
-            opened.append(window_around(point, self._scan, roi_size))
+            opened.append(window_around(point, self.scan, roi_size))
         return opened
 
     def _without_silent_start(self, asked: list[Window], prompts: PlacedPrompts) -> list[Window]:

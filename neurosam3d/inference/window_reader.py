@@ -3,9 +3,6 @@
 Shapes: N points; D H W voxels of a window; M side of a mask prompt.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +14,7 @@ from neurosam3d.inference.embeddings import EmbeddingCache
 from neurosam3d.inference.network import Embedding, PromptableNetwork, WindowAnswer
 from neurosam3d.inference.object_prompts import PlacedPrompts
 from neurosam3d.inference.opening import box_extent
+from neurosam3d.inference.stopwatch import Stopwatch
 from neurosam3d.inference.windows import Window
 from neurosam3d.inference.working_scan import WorkingScan
 from neurosam3d.prompts import Prompts, boxes_from_masks, distance_transform
@@ -37,11 +35,7 @@ class WindowReader:
         self.network = network
         self.scan = scan
         self.embeddings = embeddings
-        self.seconds = {"encode": 0.0, "decode": 0.0}
-
-    def restart_clock(self) -> None:
-        """Count the seconds of encoding and decoding from 0 again."""
-        self.seconds = {"encode": 0.0, "decode": 0.0}
+        self.clock = Stopwatch(network.device)
 
     def ask(
         self,
@@ -66,7 +60,7 @@ class WindowReader:
         if seed is not None:
             asked = asked.add_click(seed[None, None], torch.ones(1, 1, dtype=torch.int64))
         embedding = self.embedding(window)
-        with self._timed("decode"):
+        with self.clock.timed("decode"):
             answer = self.network.decode(embedding, asked)
             return replace(answer, logits=answer.logits.float().cpu())
 
@@ -75,7 +69,7 @@ class WindowReader:
 
         def encode(window: Window) -> Embedding:
             image = self.scan.cut(window)
-            with self._timed("encode"):
+            with self.clock.timed("encode"):
                 return self.network.encode(image)
 
         return self.embeddings.get(window, encode)
@@ -103,15 +97,6 @@ class WindowReader:
                 corners = np.clip(corners - window.start, 0, np.subtract(window.shape, 1))
                 box = torch.from_numpy(corners).float()[None]  # (1, 2, 3)
         return Prompts(points, labels, box)
-
-    @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
-        """Add a block's time, with what the device has still to do."""
-        start = time.perf_counter()
-        yield
-        if self.network.device.type == "cuda":
-            torch.cuda.synchronize(self.network.device)
-        self.seconds[what] += time.perf_counter() - start
 
 
 def deepest_voxel(mask: Tensor) -> Tensor | None:

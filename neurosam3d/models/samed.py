@@ -32,9 +32,12 @@ class Samed(nn.Module):
         sam: SAM whose decoder always gives all masks, one per class, the background first.
         rank: Rank of the additions.
         adapt_decoder: Adapt the two-way transformer instead of training it: SAMed_s.
+        freeze_sam: Leave what encoder and adapted transformer have from SAM as it is.
     """
 
-    def __init__(self, sam: Sam2D, *, rank: int, adapt_decoder: bool) -> None:
+    def __init__(
+        self, sam: Sam2D, *, rank: int, adapt_decoder: bool, freeze_sam: bool = True
+    ) -> None:
         super().__init__()
         self.image_encoder = sam.image_encoder
         self.prompt_encoder = sam.prompt_encoder
@@ -45,7 +48,7 @@ class Samed(nn.Module):
         if adapt_decoder:
             targets = tuple(f"{name}.{letter}_proj" for name in ATTENTIONS for letter in "qv")
             add_lora(self.mask_decoder.transformer, LoraConfig(rank=rank, targets=targets))
-        self._freeze(adapt_decoder)
+        self._freeze(adapt_decoder=adapt_decoder, freeze_sam=freeze_sam)
 
     def encode(self, image: Tensor) -> Tensor:
         """Map images (B, 3, S, S) to embeddings (B, C, n, n)."""
@@ -77,15 +80,16 @@ class Samed(nn.Module):
         """
         return self.decode(self.encode(image))
 
-    def _freeze(self, adapt_decoder: bool) -> None:
+    def _freeze(self, *, adapt_decoder: bool, freeze_sam: bool) -> None:
         """Leave to learn what is SAMed's and gets a gradient.
 
         The published programs also offer to the optimiser what a network without prompts and
         without a loss on the IoU never reaches, at no effect but that of its weight decay.
         """
-        freeze_all_but(self, (".lora_", "prompt_encoder.no_mask_embed.", "mask_decoder."))
+        learning = (".lora_", "prompt_encoder.no_mask_embed.", "mask_decoder.")
+        freeze_all_but(self, learning if freeze_sam else (*learning, "image_encoder."))
         freeze(self, ("mask_decoder.iou_prediction_head.",))
-        if adapt_decoder:
+        if adapt_decoder and freeze_sam:
             freeze_all_but(self.mask_decoder.transformer, (".lora_",))
 
 
@@ -96,6 +100,7 @@ def build_samed(
     image_size: int = 512,
     num_classes: int = 8,
     rank: int = 4,
+    freeze_sam: bool = True,
     checkpoint_blocks: bool = False,
 ) -> Samed:
     """Build SAMed or SAMed_s, as published but for the weights of SAM that fill most of it.
@@ -106,6 +111,7 @@ def build_samed(
         image_size: Side S of the square image in pixels, a multiple of 16.
         num_classes: Classes beside the background.
         rank: Rank of the low-rank additions.
+        freeze_sam: Leave SAM's weights as they are, as published; False for starts without them.
         checkpoint_blocks: Recompute the encoder's blocks in the backward pass to save memory.
 
     Raises:
@@ -120,4 +126,5 @@ def build_samed(
         all_masks=True,
         checkpoint_blocks=checkpoint_blocks,
     )
-    return Samed(sam, rank=rank, adapt_decoder=decoder == "adapted")
+    is_adapted = decoder == "adapted"
+    return Samed(sam, rank=rank, adapt_decoder=is_adapted, freeze_sam=freeze_sam)

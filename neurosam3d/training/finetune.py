@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from neurosam3d.checkpoints import load_weights
-from neurosam3d.models.lora import LoraConfig, add_lora, remove_lora
+from neurosam3d.models.lora import LoraConfig, add_lora, lora_layers, remove_lora
 
 logger = logging.getLogger(__name__)
 
@@ -78,23 +78,24 @@ def limit_learning(
     return frozen
 
 
-def read_start(model: nn.Module, paths: Iterable[str | os.PathLike[str]], mode: Finetuning) -> None:
+def read_start(model: nn.Module, paths: Iterable[str | os.PathLike[str]]) -> None:
     """Fill a network from files, one after the other.
 
-    Low-rank additions that a file brings stay apart with "lora"; otherwise they join the weights,
-    so that the network is the one that was built, and its optimizer knows every parameter.
+    Low-rank additions that a file brings stay apart in a network that has some; otherwise they join
+    the weights, so that the network is the one that was built, and its optimizer knows every
+    parameter.
 
     Args:
         model: The network, already limited by `limit_learning`.
         paths: Checkpoints of any known format.
-        mode: What of the image encoder learns.
 
     Raises:
         ValueError: If a file cannot be read, or does not fit.
     """
+    is_adapted = any(True for _ in lora_layers(model))
     for path in paths:
         logger.info("%s: %s", path, load_weights(model, path))
-    if mode != "lora":
+    if not is_adapted:
         remove_lora(model)
 
 

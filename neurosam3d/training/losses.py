@@ -1,6 +1,6 @@
 """What training minimises.
 
-Shapes: B batch; K classes, the background first; D H W volume.
+Shapes: B batch; K classes, the background first; D H W volume, H W slice.
 """
 
 from collections.abc import Sequence
@@ -47,11 +47,7 @@ class SegmentationLoss(nn.Module):
 
     def __init__(self, *, dice_weight: float = 1.0, ce_weight: float = 1.0) -> None:
         super().__init__()
-        if min(dice_weight, ce_weight) < 0 or max(dice_weight, ce_weight) == 0:
-            raise ValueError(
-                "dice_weight and ce_weight must be at least 0 and one of them above, "
-                f"got {dice_weight} and {ce_weight}"
-            )
+        _require_weights(dice_weight, ce_weight)
         self.dice_ce = DiceCELoss(
             include_background=False,
             to_onehot_y=True,
@@ -78,6 +74,49 @@ class SegmentationLoss(nn.Module):
             for level in logits
         ]
         return torch.stack(losses) @ level_weights(len(losses)).to(losses[0])
+
+
+class SliceLoss(nn.Module):
+    """Dice loss of all classes, the background included, plus cross-entropy, of a softmax.
+
+    Dice is taken over all slices of a batch at once, with squares in its denominator and 1e-5 in
+    numerator and denominator. The default weights give the loss of SAMed (arXiv:2304.13785).
+
+    Args:
+        dice_weight: Weight of the Dice loss.
+        ce_weight: Weight of the cross-entropy.
+
+    Raises:
+        ValueError: If a weight is negative or both are 0.
+    """
+
+    def __init__(self, *, dice_weight: float = 0.8, ce_weight: float = 0.2) -> None:
+        super().__init__()
+        _require_weights(dice_weight, ce_weight)
+        self.dice_ce = DiceCELoss(
+            to_onehot_y=True,
+            softmax=True,
+            squared_pred=True,
+            batch=True,
+            lambda_dice=dice_weight,
+            lambda_ce=ce_weight,
+        )
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compare logits (B, K, H, W) with a label map (B, 1, H, W), 0 for background, as a scalar.
+
+        The label may be finer: it is taken at the centres of the logits' pixels then.
+        """
+        coarse = F.interpolate(label, logits.shape[2:], mode="nearest-exact")
+        return self.dice_ce(logits.float(), coarse)
+
+
+def _require_weights(dice_weight: float, ce_weight: float) -> None:
+    if min(dice_weight, ce_weight) < 0 or max(dice_weight, ce_weight) == 0:
+        raise ValueError(
+            "dice_weight and ce_weight must be at least 0 and one of them above, "
+            f"got {dice_weight} and {ce_weight}"
+        )
 
 
 def level_weights(num_levels: int) -> Tensor:

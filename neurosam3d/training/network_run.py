@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from neurosam3d.evaluation.predictor import Predictor, Segmenter
 from neurosam3d.evaluation.run import Evaluator
 from neurosam3d.training.finetune import read_start
 from neurosam3d.training.whole_scans import (
-    MakePredictor,
-    MakeSegmenter,
     ScanPrediction,
     ScanTest,
     SegmentScan,
@@ -48,8 +47,8 @@ class NetworkRun(pl.LightningModule, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.make_predictor: MakePredictor | None = None
-        self.make_segmenter: MakeSegmenter | None = None
+        self.make_predictor: Callable[..., Predictor] | None = None
+        self.make_segmenter: Callable[..., Segmenter] | None = None
         self.segment_scan: SegmentScan | None = None
         self._is_fresh = True  # until weights are read or trained
 
@@ -97,7 +96,7 @@ class NetworkRun(pl.LightningModule, ABC):
             return
         given = [self.hparams["pretrained_weights"], self.hparams["checkpoint"]]
         paths = [path for path in given if path is not None]  # an empty name is a mistake
-        read_start(self.model, paths, self.hparams.get("finetune", "full"))
+        read_start(self.model, paths)
         if not paths and self.trainer.is_global_zero:
             logger.warning("no checkpoint given: the network starts from random weights")
 

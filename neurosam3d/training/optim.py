@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from neurosam3d.training.finetune import block_index, count_blocks
 
 ScheduleName = Literal["steplr", "multisteplr", "coswarm", "linearlr"]
+StepScheduleName = Literal["poly", "constant"]
 EpochScheduleName = Literal["linear", "poly", "constant"]
 OptimizerName = Literal["adamw", "sgd"]
 
@@ -152,11 +153,12 @@ def build_optimizer(
     lr: float,
     weight_decay: float,
     momentum: float,
+    nesterov: bool = True,
 ) -> Optimizer:
     """Build an optimizer of those parameters that learn, all of which decay, as published.
 
-    The 3DSAM-adapter and its baselines (arXiv:2306.13465) learn by AdamW, nnU-Net
-    (arXiv:1904.08128) by stochastic gradient descent with Nesterov's momentum.
+    The 3DSAM-adapter and its baselines (arXiv:2306.13465), and SAMed (arXiv:2304.13785), learn by
+    AdamW, nnU-Net (arXiv:1904.08128) by stochastic gradient descent with Nesterov's momentum.
 
     Args:
         parameters: Those of the network.
@@ -164,6 +166,7 @@ def build_optimizer(
         lr: Learning rate.
         weight_decay: Decay of the weights.
         momentum: Momentum of sgd; adamw has its usual ones.
+        nesterov: Whether sgd looks ahead.
 
     Raises:
         ValueError: If the optimizer is unknown, or a number is out of its range.
@@ -176,7 +179,34 @@ def build_optimizer(
         return torch.optim.AdamW(learning, lr, weight_decay=weight_decay)
     if not 0 < momentum < 1:
         raise ValueError(f"momentum lies between 0 and 1, got {momentum}")
-    return torch.optim.SGD(learning, lr, momentum, weight_decay=weight_decay, nesterov=True)
+    return torch.optim.SGD(learning, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+
+
+def step_factor(
+    step: int, *, schedule: StepScheduleName, warmup_steps: int, num_steps: int, power: float
+) -> float:
+    """Return the factor on the learning rate at an optimizer step, as SAMed (arXiv:2304.13785).
+
+    Args:
+        step: Optimizer steps taken so far.
+        schedule: What follows the warm-up. poly: from 1 to 0 by a power; constant: 1.
+        warmup_steps: Steps over which the factor grows linearly to 1.
+        num_steps: Steps over which it falls, the warm-up not counted; it then stays.
+        power: Of poly.
+
+    Raises:
+        ValueError: If the schedule is unknown or a number is not allowed.
+    """
+    _require_known("lr_scheduler", schedule, get_args(StepScheduleName))
+    if warmup_steps < 0 or num_steps < 1 or power < 0:
+        raise ValueError(
+            "a schedule takes warmup_steps and a power of at least 0 and at least 1 step, got "
+            f"{warmup_steps}, {power} and {num_steps}"
+        )
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    share = min((step - warmup_steps) / num_steps, 1.0)
+    return 1.0 if schedule == "constant" else (1 - share) ** power
 
 
 def epoch_factor(epoch: int, *, schedule: EpochScheduleName, num_epochs: int) -> float:

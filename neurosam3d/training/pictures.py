@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 
+from neurosam3d.evaluation.metrics import batch_dice
 from neurosam3d.evaluation.plots import plot_case
 from neurosam3d.evaluation.scene import Round
 from neurosam3d.files import replacing
+from neurosam3d.prompts import Prompts
 
 
 def draw_item(path: Path, batch: Mapping[str, Any], rounds: Sequence[Round], *, item: int) -> None:
@@ -31,6 +35,40 @@ def draw_item(path: Path, batch: Mapping[str, Any], rounds: Sequence[Round], *, 
         item=item,
         clicks=(rounds[0].clicks, rounds[-1].clicks),
         title=" ".join(batch[key][item] for key in ("dataset", "class", "case")),
+    )
+
+
+def log_largest_class(
+    module: pl.LightningModule,
+    batch: Mapping[str, Any],
+    prediction: Tensor,
+    prompts: Prompts,
+    classes: Sequence[str],
+    *,
+    name: str,
+) -> None:
+    """Draw the largest object of a batch's first item for a module's loggers.
+
+    Args:
+        module: The module in its run; all but the first process, and sanity checks, draw nothing.
+        batch: Images and label maps (B, 1, D, H, W), affines (B, 4, 4) and names.
+        prediction: Label maps of the same shape.
+        prompts: What the network was told.
+        classes: Names of the classes, of which the k-th has the value k, from 1.
+        name: What the picture shows, fit for a file name.
+    """
+    if module.trainer.sanity_checking or not module.trainer.is_global_zero:
+        return
+    sizes = batch["label"][0].flatten().bincount(minlength=1 + len(classes))
+    value = 1 + int(sizes[1:].argmax())
+    mask, truth = prediction == value, batch["label"] == value
+    shown = {**batch, "label": truth, "class": [classes[value - 1]] * len(truth)}
+    answer = Round(prompts, mask, batch_dice(mask, truth))
+    log_picture(
+        module.trainer.loggers,
+        lambda path: draw_item(path, shown, [answer], item=0),
+        name=name,
+        step=module.trainer.global_step,
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from neurosam3d.evaluation.metrics import batch_dice
 from neurosam3d.evaluation.run import Evaluator
 from neurosam3d.evaluation.scene import Round
-from neurosam3d.models import BASELINES, Sam3D, build_model
+from neurosam3d.models import BASELINES, SAM2D, SAMED, Sam3D, build_model
 from neurosam3d.models.lora import LoraConfig
 from neurosam3d.training.finetune import Finetuning, limit_learning
 from neurosam3d.training.interaction import Answer, Interaction
@@ -25,11 +25,9 @@ from neurosam3d.training.losses import MaskLoss, iou_loss
 from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.optim import ScheduleName, build_scheduler, parameter_groups
 from neurosam3d.training.pictures import draw_item, log_picture
-from neurosam3d.training.whole_scans import make_evaluator
+from neurosam3d.training.whole_scans import PointMethod, RoiProtocol, make_evaluator
 
 ClickType = Literal["random", "largest", "ritm"]
-PointMethod = Literal["default", "ritm", "random", "largest"]
-RoiProtocol = Literal["prompt_roi", "oracle_roi"]
 
 
 class NeuroSamModel(NetworkRun):
@@ -179,6 +177,10 @@ class NeuroSamModel(NetworkRun):
             raise ValueError("bbox_first needs box_prompts=True, got box_prompts=False")
         if model_type in BASELINES:
             raise ValueError(f"model_type must take prompts, got {model_type!r}, which takes none")
+        if model_type in SAM2D or model_type in SAMED:
+            raise ValueError(
+                f"model_type must see volumes, got {model_type!r}; slices are of task slices"
+            )
         overrides: dict[str, Any] = {} if model_cfg is None else {"model_cfg": model_cfg}
         self.model: Sam3D = build_model(  # type: ignore[assignment]
             model_type,

@@ -5,6 +5,7 @@ Shapes: B batch; D H W volume.
 
 from collections.abc import Callable, Sequence
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
@@ -60,6 +61,17 @@ class ScoreSums:
         means = {"loss": _mean(loss, num_items), "dice": _mean(sum(sums), sum(counts))}
         by_class = zip(self.classes, sums, counts, strict=True)
         return means | {f"dice_{name}": _mean(s, n) for name, s, n in by_class if n}
+
+
+def log_means(module: pl.LightningModule, stage: str, sums: ScoreSums) -> None:
+    """Log the means of an epoch as `<stage>/<name>`; the sums of all processes begin anew."""
+
+    def reduce(totals: Tensor) -> Tensor:
+        return module.trainer.strategy.reduce(totals.to(module.device), reduce_op="sum")
+
+    for name, mean in sums.close(reduce).items():
+        # They are those of all processes already.
+        module.log(f"{stage}/{name}", mean, prog_bar=stage == "val", sync_dist=True)
 
 
 def _mean(total: float, count: float) -> float:

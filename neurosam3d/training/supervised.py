@@ -5,15 +5,14 @@ Shapes: B batch, K classes with the background first, N clicks; D H W patch or s
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neurosam3d.evaluation.metrics import batch_dice
 from neurosam3d.evaluation.run import Evaluator
-from neurosam3d.evaluation.scene import Round
 from neurosam3d.models.adapter3d import Adapter3D
 from neurosam3d.prompts import Prompts
 from neurosam3d.sliding_window import Weighting, slide
@@ -26,8 +25,8 @@ from neurosam3d.training.optim import (
     build_optimizer,
     epoch_factor,
 )
-from neurosam3d.training.pictures import draw_item, log_picture
-from neurosam3d.training.score_sums import ScoreSums
+from neurosam3d.training.pictures import log_largest_class
+from neurosam3d.training.score_sums import ScoreSums, log_means
 from neurosam3d.training.supervised_network import build_network
 from neurosam3d.training.whole_scans import make_automatic_evaluator, make_evaluator
 
@@ -172,7 +171,14 @@ class SupervisedModel(NetworkRun):
         if self.takes_prompts:
             clicking = make_evaluator(self.make_predictor, self.model, options=self.hparams)
             return clicking, clicking.load_predictor
-        automatic = make_automatic_evaluator(self.make_segmenter, self.model, options=self.hparams)
+        options = self.hparams
+        make = self.make_segmenter and partial(
+            self.make_segmenter,
+            overlap=options["overlap"],
+            weighting=options["weighting"],
+            mirror=options["tta_mirror"],
+        )
+        automatic = make_automatic_evaluator(make, self.model, options=options)
         return automatic, automatic.load_segmenter
 
     def configure_optimizers(self) -> Optimizer:
@@ -229,7 +235,7 @@ class SupervisedModel(NetworkRun):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch."""
-        self._log_scores("train")
+        log_means(self, "train", self.scores["train"])
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score whole scans, or patches with the same clicks as ever."""
@@ -251,20 +257,12 @@ class SupervisedModel(NetworkRun):
         prediction = logits.argmax(1, keepdim=True)
         self.scores["val"].add(self.loss(logits, label), prediction, label)
         if batch_idx in self.hparams["logging_batches_idx"]:
-            self._log_picture(batch, prediction, Prompts(points, labels), name=f"val_{batch_idx}")
+            prompts, classes = Prompts(points, labels), self.hparams["classes"]
+            log_largest_class(self, batch, prediction, prompts, classes, name=f"val_{batch_idx}")
 
     def on_validation_epoch_end(self) -> None:
         """Log the means of all scans."""
-        self._log_scores("val")
-
-    def _log_scores(self, stage: str) -> None:
-        means = self.scores[stage].close(self._sum_of_processes)
-        for name, mean in means.items():
-            # They are those of all processes already.
-            self.log(f"{stage}/{name}", mean, prog_bar=stage == "val", sync_dist=True)
-
-    def _sum_of_processes(self, sums: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
+        log_means(self, "val", self.scores["val"])
 
     def _require_crops(self, image: Tensor) -> None:
         if tuple(image.shape[2:]) != tuple(self.hparams["crop_size"]):
@@ -288,22 +286,3 @@ class SupervisedModel(NetworkRun):
         if not options["labelled_clicks"]:  # one set of clicks, whatever they are on
             labels = torch.where(labels == 0, 1, labels)
         return points, labels
-
-    def _log_picture(
-        self, batch: Mapping[str, Any], prediction: Tensor, prompts: Prompts, *, name: str
-    ) -> None:
-        """Draw the largest object of the first item for the loggers."""
-        if self.trainer.sanity_checking or not self.trainer.is_global_zero:
-            return
-        sizes = batch["label"][0].flatten().bincount(minlength=1 + len(self.hparams["classes"]))
-        value = 1 + int(sizes[1:].argmax())
-        mask, truth = prediction == value, batch["label"] == value
-        class_name = self.hparams["classes"][value - 1]
-        shown = {**batch, "label": truth, "class": [class_name] * len(truth)}
-        answer = Round(prompts, mask, batch_dice(mask, truth))
-        log_picture(
-            self.trainer.loggers,
-            lambda path: draw_item(path, shown, [answer], item=0),
-            name=name,
-            step=self.trainer.global_step,
-        )

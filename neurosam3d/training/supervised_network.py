@@ -31,7 +31,7 @@ def build_network(
     if not is_adapter and model_type not in BASELINES:
         raise ValueError(
             f"model_type must be one of {', '.join([*BASELINES, *ADAPTER3D_CONFIGS])}, "
-            f"got {model_type!r}; other networks are of task promptable"
+            f"got {model_type!r}; other networks are of task promptable or slices"
         )
     if not classes:
         raise ValueError("classes names what the network segments, got none")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from neurosam3d.evaluation.automatic_evaluation import AutomaticEvaluator
 from neurosam3d.evaluation.case_files import Scan
 from neurosam3d.evaluation.foreground_box import find_foreground
 from neurosam3d.evaluation.journal import Journal
+from neurosam3d.evaluation.legacy_figures import KEY as LEGACY_KEY
 from neurosam3d.evaluation.object_scoring import Judged, Scoring, Unreadable
 from neurosam3d.evaluation.predictor import Predictor, Segmenter
 from neurosam3d.evaluation.protocol import ClickProtocol, InteractiveProtocol
@@ -28,22 +29,39 @@ from neurosam3d.evaluation.report import results_table, summarise, write_results
 from neurosam3d.evaluation.results import CaseResult
 from neurosam3d.evaluation.run import Evaluator, Outcome, judge_scan
 from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
+from neurosam3d.evaluation.slice_protocols import (
+    BOX_3D,
+    BOX_PER_SLICE,
+    ORACLE_SLICES,
+    PROPAGATE,
+    OracleSlices,
+    Propagation,
+    SliceBoxes,
+)
 from neurosam3d.evaluation.worst_pictures import WorstPictures
-from neurosam3d.sliding_window import Weighting
 from neurosam3d.volume import Spacing
 
 T = TypeVar("T")
+PointMethod = Literal["default", "ritm", "random", "largest"]
+RoiProtocol = Literal["prompt_roi", "oracle_roi"]
+SliceProtocol = Literal[
+    "prompt_roi", "oracle_roi", "oracle_slices", "box_per_slice", "box_3d", "propagate"
+]
 
 logger = logging.getLogger(__name__)
 
 # What a report says of a test by each protocol: its own name for arguments of the LightningModule.
 _CLICKED = {"crop_size": "img_size", "click_rule": "eval_click_type", "num_clicks": "eval_clicks"}
+_BOXED = {"crop_size": "img_size", "box_margin": "eval_box_margin"}
 REPORTED: dict[str, dict[str, str]] = {
     "prompt_roi": _CLICKED,
     "oracle_roi": _CLICKED,
+    ORACLE_SLICES: _CLICKED,
+    **dict.fromkeys((BOX_PER_SLICE, BOX_3D, PROPAGATE), _BOXED),
     ADAPTER3D: {"crop_size": "crop_size", "num_prompts": "eval_prompts"},
     AUTOMATIC: {"crop_size": "crop_size", "overlap": "overlap", "mirror": "tta_mirror"},
 }
+OF_SLICES = {"axis": "axis", "feeding": "feeding", "detail": "detail"}  # by any protocol
 SUMMARY = ("dice", "nsd", "hd95_median", "missed", "seconds")
 
 
@@ -64,9 +82,6 @@ class MakeSegmenter(Protocol):
         *,
         spacing: Spacing | None,
         intensity: str,
-        overlap: float,
-        weighting: Weighting,
-        mirror: bool,
     ) -> Segmenter:
         """Return it for a network that finds these classes; the rest as `MakePredictor`."""
 
@@ -104,9 +119,6 @@ def make_automatic_evaluator(
         options["classes"],
         spacing=options["spacing"],
         intensity=options["intensity"],
-        overlap=options["overlap"],
-        weighting=options["weighting"],
-        mirror=options["tta_mirror"],
     )
     return AutomaticEvaluator(lambda: segmenter, _scoring(options))
 
@@ -115,14 +127,20 @@ def _click_protocol(options: Mapping[str, Any]) -> ClickProtocol:
     name = options["eval_protocol"]
     if name == ADAPTER3D:
         return Adapter3DProtocol(options["eval_prompts"], options["seed"])
-    return InteractiveProtocol(
-        name, options["eval_clicks"], options["eval_click_type"], options["seed"]
-    )
+    if name == PROPAGATE:
+        return Propagation("box", options["eval_box_margin"], options["seed"], options["axis"])
+    if name in (BOX_PER_SLICE, BOX_3D):
+        return SliceBoxes(name, options["eval_box_margin"], options["axis"])
+    clicked = (options["eval_clicks"], options["eval_click_type"], options["seed"])
+    if name == ORACLE_SLICES:
+        return OracleSlices(*clicked, options["axis"])
+    return InteractiveProtocol(name, *clicked)
 
 
 def _scoring(options: Mapping[str, Any]) -> Scoring:
     is_adapters = options["eval_protocol"] in (ADAPTER3D, AUTOMATIC)
-    return Scoring(ADAPTER3D_TOLERANCE_MM) if is_adapters else Scoring()
+    tolerance_mm = ADAPTER3D_TOLERANCE_MM if is_adapters else Scoring.tolerance_mm
+    return Scoring(tolerance_mm, legacy=options.get("eval_legacy"))
 
 
 class ScanTest:
@@ -181,10 +199,12 @@ class ScanTest:
             options: Arguments of the LightningModule.
             checkpoint: Where the weights are from.
         """
+        scoring = _scoring(options)
         protocol = {
             **_describe(options),
             "checkpoint": str(checkpoint),
-            "tolerance_mm": _scoring(options).tolerance_mm,
+            "tolerance_mm": scoring.tolerance_mm,
+            **({LEGACY_KEY: scoring.legacy} if scoring.legacy else {}),
             "left_out": outcome.left_out,
             "unreadable": outcome.unreadable,
         }
@@ -202,13 +222,14 @@ class ScanTest:
 def _describe(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a report says of the arguments of the LightningModule."""
     name, spacing = options["eval_protocol"], options["spacing"]
+    reported = REPORTED[name] | OF_SLICES
     return {
         "name": name,
         "seed": options["seed"],
         "model": options["model_type"],
         "spacing": "native" if spacing is None else list(spacing),
         "intensity": options["intensity"],
-        **{said: options[key] for said, key in REPORTED[name].items()},
+        **{said: options[key] for said, key in reported.items() if key in options},
     }
 
 

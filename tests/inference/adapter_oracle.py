@@ -59,6 +59,27 @@ class ClassOracle(nn.Module):
         return -STEEPNESS * (image - values).abs()
 
 
+class SliceClassOracle(nn.Module):
+    """Segments slices without prompts, like SAMed: values 0, 1, 2 ... of them are the classes.
+
+    Args:
+        image_size: Side of its images.
+        num_classes: Classes, the background among them.
+    """
+
+    def __init__(self, image_size: int, *, num_classes: int = 2) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.num_classes = num_classes
+        self.weight = nn.Parameter(torch.ones(1))
+        self.images: list[Tensor] = []
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        self.images.append(image)
+        values = torch.arange(self.num_classes).view(1, -1, 1, 1)
+        return {"masks": -STEEPNESS * (image[:, :1] - values).abs()}
+
+
 def two_classes(image: Tensor) -> Tensor:
     """Return logits (B, 2, D, H, W) of background and object."""
     logits = (image - 0.5) * STEEPNESS

@@ -48,6 +48,16 @@ def test_candidates_lie_on_the_scans_grid() -> None:
     assert log.counts == {}
 
 
+def test_limits_of_size_and_edge_can_be_others() -> None:
+    most = (slice(1, 23), slice(2, 19), slice(4, 44))  # 0.78 of the window inside the scan
+    (one,), _ = pick(answer(most), replace(RULES, edge=0.5))
+    assert not one.is_cut
+    (cut,), _ = pick(answer(most), replace(RULES, edge=1.0))  # it ends a voxel before
+    assert cut.is_cut
+    found, log = pick(answer(most), replace(RULES, most=0.7))
+    assert (found, log.counts) == ([], {"whole window": 1})
+
+
 def test_masks_that_end_at_an_open_face_are_cut() -> None:
     near = (slice(1, 9), *CUT[1:])  # a voxel is more than a fiftieth of 24
     (cut, other), log = pick(answer(CUT, near))

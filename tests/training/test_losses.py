@@ -5,6 +5,7 @@ from torch import Tensor
 from neurosam3d.training.losses import (
     MaskLoss,
     SegmentationLoss,
+    SliceLoss,
     iou_loss,
     level_weights,
     true_iou,
@@ -91,6 +92,30 @@ def test_segmentation_loss_leaves_the_background_out_of_dice_and_weighs_its_part
     dice = 1 - torch.tensor([2 * 20 / 3 / (60 / 3 + 20), 0]).mean()  # class 2 is nowhere
     loss = SegmentationLoss(dice_weight=2.0, ce_weight=0.25)(logits, label)
     assert loss.item() == pytest.approx(2 * dice.item() + 0.25 * 1.0986123, abs=1e-4)
+
+
+def seeded_slices() -> tuple[Tensor, Tensor]:
+    """Return the logits and the label map of SAMed's stored loss."""
+    logits = 2 * torch.from_numpy(seeded_array("samed/loss_logits", (2, 9, 56, 56)))
+    drawn = torch.from_numpy(seeded_array("samed/loss_label", (2, 56, 56)))
+    return logits, (3 * drawn.abs()).clamp(0, 8).to(torch.uint8)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("dice_weight", "ce_weight", "stored"),
+    [(0.8, 0.2, 1.42527699), (0.0, 1.0, 3.63810086), (1.0, 0.0, 0.87207097)],
+)
+def test_slice_loss_is_that_of_samed(dice_weight: float, ce_weight: float, stored: float) -> None:
+    loss = SliceLoss(dice_weight=dice_weight, ce_weight=ce_weight)(*seeded_slices())
+    assert loss.item() == pytest.approx(stored, abs=1e-5)
+
+
+def test_slice_loss_takes_finer_labels_at_the_centres_of_its_pixels() -> None:
+    logits, label = seeded_slices()
+    fine = torch.zeros(2, 1, 224, 224, dtype=torch.uint8)
+    fine[..., 2::4, 2::4] = label.to(torch.uint8)  # of each 4 x 4 pixels, beside their middle
+    loss = SliceLoss()
+    assert loss(logits, fine).item() == pytest.approx(loss(logits, label).item(), abs=1e-6)
 
 
 def test_every_level_is_compared_at_its_resolution() -> None:

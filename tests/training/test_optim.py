@@ -8,6 +8,7 @@ from neurosam3d.training.optim import (
     epoch_factor,
     parameter_groups,
     rate_factor,
+    step_factor,
 )
 
 RULE = {"step_size": [4, 6], "gamma": 0.5, "warmup_steps": 0}
@@ -160,3 +161,47 @@ def test_wrong_epoch_schedules_are_refused() -> None:
         epoch_factor(0, schedule="cos", num_epochs=3)
     with pytest.raises(ValueError, match="a schedule takes at least 1 epoch, got 0"):
         epoch_factor(0, schedule="linear", num_epochs=0)
+
+
+SAMED_RATES = {  # of the published program, set after the step before
+    0: 2.0e-5,
+    1: 4.0e-5,
+    100: 2.02e-3,
+    249: 5.0e-3,
+    250: 5.0e-3,
+    251: 4.99975806e-3,
+    1000: 4.81817703e-3,
+    14879: 1.24571373e-3,
+}
+
+
+def samed_factor(step: int, **options: float) -> float:
+    rule = {"schedule": "poly", "warmup_steps": 250, "num_steps": 18600, "power": 0.9}
+    return step_factor(step, **{**rule, **options})  # type: ignore[arg-type]
+
+
+def test_steps_have_the_rates_of_samed() -> None:
+    rates = {step: 0.005 * samed_factor(step) for step in SAMED_RATES}
+    assert rates == pytest.approx(SAMED_RATES, rel=1e-6)
+    assert samed_factor(250 + 9300, power=7) == pytest.approx(0.5**7)
+    assert [samed_factor(step) for step in (18850, 30000)] == [0, 0]
+
+
+def test_the_rate_may_stay_after_the_warm_up_or_begin_without_one() -> None:
+    steps = (0, 124, 250, 10**6)
+    constant = [samed_factor(step, schedule="constant") for step in steps]  # type: ignore[arg-type]
+    assert constant == pytest.approx([1 / 250, 0.5, 1, 1])
+    assert samed_factor(0, warmup_steps=0) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "cos"}, "unknown lr_scheduler 'cos'; known: poly, constant"),
+        ({"warmup_steps": -1}, "got -1, 0.9 and 18600"),
+        ({"num_steps": 0}, "at least 1 step, got 250, 0.9 and 0"),
+    ],
+)
+def test_steps_refuse_what_is_no_schedule(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        samed_factor(0, **options)

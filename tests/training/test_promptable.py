@@ -320,6 +320,7 @@ def test_checkpoint_says_how_to_build_and_feed_the_network(
     [
         ({"model_type": "vit_x"}, "unknown model 'vit_x'; known: vit_tiny, .*vit_h"),
         ({"model_type": "unetr"}, "model_type must take prompts, got 'unetr', which takes none"),
+        ({"model_type": "samed_vit_b"}, "must see volumes, got 'samed_vit_b'; slices are of task"),
         ({"click_type": "far"}, "unknown click_type 'far'; known: random, largest, ritm"),
         ({"mask_stride": 2}, "mask_stride must be 4 or 1, got 2"),
         ({"num_clicks": 0}, "num_clicks must be at least 1, got 0"),

@@ -2,7 +2,9 @@
 
 `published_splits.json`, beside this module, names the cases as the data sets do. `adapter3d/...`
 are the five folds of 3DSAM-adapter (arXiv:2306.13465) of KiTS 2021, MSD pancreas, LiTS 2017 and MSD
-colon; the paper's figures are those of fold 0. Case ids are facts; nothing else of it is here.
+colon; the paper's figures are those of fold 0. `samed/synapse` is the one division of Synapse/BTCV
+by SAMed (arXiv:2304.13785) and many others, without cases for validation. Case ids are facts;
+nothing else of them is here.
 """
 
 import json

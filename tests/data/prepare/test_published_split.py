@@ -62,6 +62,14 @@ def test_the_shipped_splits_have_the_published_sizes(name, num_cases, first_fold
     assert len({case_id for fold in folds for case_id in fold["Ts"]}) == num_cases
 
 
+def test_synapse_has_one_division_without_cases_for_validation():
+    (fold,) = published_splits()["samed/synapse"]
+    numbers = {name: {int(case_id.removeprefix("img")) for case_id in fold[name]} for name in fold}
+    assert numbers["Ts"] == {1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38}
+    assert numbers["Tr"] == {*range(1, 11), *range(21, 41)} - numbers["Ts"]
+    assert all(len(case_id) == len("img0001") for ids in fold.values() for case_id in ids)
+
+
 def test_cases_move_as_published_with_all_their_classes(tree):
     counts = apply_published_split(tree, "A", COLON)
     assert counts == {"Tr": 89, "Val": 11, "Ts": 26}
