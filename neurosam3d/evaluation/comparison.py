@@ -267,7 +267,12 @@ def protocol_remarks(methods: Mapping[str, Results]) -> list[str]:
         remarks.append(f"{' and '.join(names)}: {said}")
     keys = dict.fromkeys(key for protocol in known.values() for key in protocol)
     for key in (key for key in keys if key not in _OWN_KEYS):
-        values = {name: _said(protocol, key) for name, protocol in known.items()}
+        asked = {protocol.get("name") for protocol in known.values() if key in protocol}
+        values = {  # a protocol that never tells has no such setting
+            name: _said(protocol, key)
+            for name, protocol in known.items()
+            if protocol.get("name") in asked
+        }
         if len(set(values.values())) > 1:
             own = ", ".join(f"{value} ({name})" for name, value in values.items())
             remarks.append(f"The protocols differ in {key}: {own}.")

@@ -83,9 +83,16 @@ def test_differing_protocols_are_told_but_not_what_names_a_method() -> None:
     remarks = compare(other=other).remarks
     assert "The protocols differ in seed: 7 (base), 8 (other)." in remarks
     assert "The protocols differ in name: prompt_roi (base), oracle_roi (other)." in remarks
-    assert "The protocols differ in extra: not told (base), 1 (other)." in remarks
     assert any(remark.startswith("other: An upper bound") for remark in remarks)
     assert not any("ckpt" in remark or "vit_l" in remark for remark in remarks)
+
+
+def test_what_a_protocol_does_not_know_is_no_difference() -> None:
+    alike = shifted(0.1, extra=1)
+    remark = "The protocols differ in extra: not told (base), 1 (other)."
+    assert remark in compare(other=alike).remarks
+    of_another = shifted(0.1, name="oracle_roi", extra=1)
+    assert not any("extra" in one for one in compare(other=of_another).remarks)
 
 
 def test_an_unknown_protocol_is_told() -> None:

@@ -388,21 +388,3 @@ def test_every_baseline_takes_a_step(build: Build, make_trainer: Build, name: st
     changed = [not old.equal(new) for old, new in zip(before, after, strict=True)]
     assert sum(changed) > 0.9 * len(changed)
     assert 0 <= trainer.callback_metrics["val/dice"].item() <= 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("prompt_free", [False, True])
-def test_the_published_adapter_takes_a_step(
-    build: Build, make_trainer: Build, prompt_free: bool
-) -> None:
-    crop = (64, 64, 64)
-    module = build(
-        model_type="adapter3d_vit_b",
-        crop_size=crop,
-        prompt_free=prompt_free,
-        checkpoint_blocks=True,  # without it a step takes 16 GB
-    )
-    data = PatchData(1, crop=crop, scan=crop, num_classes=1)
-    trainer = make_trainer(max_steps=1)
-    trainer.fit(module, datamodule=data)
-    assert 0 <= trainer.callback_metrics["val/dice"].item() <= 1
