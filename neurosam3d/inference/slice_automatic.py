@@ -145,9 +145,10 @@ class SliceMaskGenerator:
         device = next(self.model.parameters()).device
         per_side = max(1, self.points_per_side // self.crop_point_divisor**layer)
         grid = cell_centres(np.array([(0, 0), shape]), (per_side, per_side))  # (P, 2), y and x
+        pixels = image[(slice(None), *crop.slices()[1:])][None].cpu()  # (1, 1 or 3, h, w)
         with undisturbed(device):
-            pixels = image[(slice(None), *crop.slices()[1:])][None].to(device)  # (1, 1 or 3, h, w)
-            embedding = self.model.eval().image_encoder(feeding.image(pixels, side))
+            fed = feeding.image(pixels, side).to(device)  # 8-bit images are scaled on the host
+            embedding = self.model.eval().image_encoder(fed)
         for first in range(0, len(grid), self.points_per_batch):
             asked = grid[first : first + self.points_per_batch]
             coords = torch.from_numpy(asked[:, ::-1].copy()).float()[:, None]  # (P, 1, 2)
