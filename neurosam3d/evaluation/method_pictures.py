@@ -6,6 +6,7 @@ of the method's last mask. All methods of a row show the same slice and the same
 Shapes: D H W the scan's grid.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 MARGIN_MM = 30.0  # least surroundings shown around the true object
 _OPACITY = 0.3  # of what a mask is filled with
 _AXIAL = VIEWS[0]
-_HEAD_INCHES, _FOOT_INCHES, _CAPTION_INCHES, _NAME_INCHES = 0.3, 0.4, 0.3, 0.5
+_HEAD_INCHES, _FOOT_INCHES, _CAPTION_INCHES, _NAME_INCHES = 0.5, 0.4, 0.3, 0.5
+_LETTERS_PER_INCH = 10  # of a heading
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,7 @@ class Tile:
         spacing: Voxel side in mm along the canonical axes (3,).
         dice: Dice of the whole mask.
         clicks: After how many clicks.
+        boxes: How many boxes were given, in place of clicks.
     """
 
     image: np.ndarray
@@ -58,6 +61,14 @@ class Tile:
     spacing: np.ndarray
     dice: float
     clicks: int
+    boxes: int = 0
+
+    @property
+    def prompts(self) -> str:
+        """What was given, in words."""
+        if self.boxes:
+            return "1 box" if self.boxes == 1 else f"{self.boxes} boxes"
+        return show_clicks(self.clicks)
 
     @property
     def sides_mm(self) -> tuple[float, float]:
@@ -75,7 +86,8 @@ class Tile:
         """Read what `write` has written."""
         with np.load(path, allow_pickle=False) as content:
             values = {key: content[key] for key in content.files}
-        return cls(**{**values, "dice": float(values["dice"]), "clicks": int(values["clicks"])})
+        numbers = {key: int(values[key]) for key in ("clicks", "boxes") if key in values}
+        return cls(**{**values, "dice": float(values["dice"]), **numbers})
 
 
 def choose_typical(cases: Sequence[CaseResult], number: int) -> list[CaseResult]:
@@ -116,6 +128,7 @@ def cut_tile(judged: Judged) -> Tile:
         np.array(volume.spacing),
         dice=judged.result.rounds[-1].dice,
         clicks=step.clicks,
+        boxes=step.boxes,
     )
 
 
@@ -151,7 +164,8 @@ def plot_methods(
             panel.set_box_aspect(ratio)
         line[0].set_ylabel(name, fontsize="small")
     for panel, method in zip(grid[0], methods, strict=True):
-        panel.set_title(method, fontsize="medium", fontweight="bold")
+        title = textwrap.fill(method, width=int(column_inches * _LETTERS_PER_INCH))
+        panel.set_title(title, fontsize="medium", fontweight="bold")
     handles = [
         mask_handle(TRUTH_COLOUR, "truth", opacity=0.0),
         mask_handle(PREDICTION_COLOUR, "method", opacity=_OPACITY),
@@ -173,5 +187,5 @@ def _draw_panel(panel: "Axes", tile: Tile | None, *, window: tuple[float, float]
     draw_mask(panel, tile.prediction, PREDICTION_COLOUR, opacity=_OPACITY)
     draw_mask(panel, tile.truth, TRUTH_COLOUR, opacity=0.0)
     panel.set_title("")
-    said = f"Dice {tile.dice:.3f}, {show_clicks(tile.clicks)}"
+    said = f"Dice {tile.dice:.3f}, {tile.prompts}"
     panel.set_xlabel(said, fontsize="small")

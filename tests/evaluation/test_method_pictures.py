@@ -19,7 +19,7 @@ AFFINE = np.array([[0.0, -2.0, 0, 0], [0, 0, 1.0, 0], [4.0, 0, 0, 0], [0, 0, 0, 
 SHAPE = (12, 30, 50)
 
 
-def judged(*, shift: int = 0) -> Judged:
+def judged(*, shift: int = 0, boxes: int = 0) -> Judged:
     """Return an object that is largest in slice 7, and an answer moved to the Left."""
     truth = np.zeros(SHAPE, dtype=bool)
     truth[5:9, 10:14, 20:26] = True
@@ -27,7 +27,7 @@ def judged(*, shift: int = 0) -> Judged:
     image = torch.zeros(1, *SHAPE)
     image[0, 7] = 5.0
     mask = np.roll(truth, shift, axis=1)
-    step = Step(np.zeros((3, 3), dtype=int), np.ones(3, dtype=int), mask, {})
+    step = Step(np.zeros((3, 3), dtype=int), np.ones(3, dtype=int), mask, {}, boxes=boxes)
     rounds = [RoundResult(n, 0.1 * n) for n in (1, 2, 3)]
     return Judged(case("a", "liver", *rounds), Volume(image, AFFINE), truth, [step])
 
@@ -58,11 +58,16 @@ def test_an_object_without_a_voxel_has_no_tile() -> None:
         cut_tile(empty)
 
 
+@pytest.mark.parametrize(("boxes", "said"), [(0, "3 clicks"), (1, "1 box"), (7, "7 boxes")])
+def test_a_tile_says_what_was_given(boxes: int, said: str) -> None:
+    assert cut_tile(judged(boxes=boxes)).prompts == said
+
+
 def test_a_tile_is_read_as_it_was_written(tmp_path: Path) -> None:
-    tile = cut_tile(judged(shift=2))
+    tile = cut_tile(judged(shift=2, boxes=4))
     tile.write(tmp_path / "kept" / "tile.npz")
     read = Tile.read(tmp_path / "kept" / "tile.npz")
-    assert (read.dice, read.clicks) == (tile.dice, tile.clicks)
+    assert (read.dice, read.clicks, read.boxes) == (tile.dice, tile.clicks, 4)
     for name in ("image", "truth", "prediction", "spacing"):
         np.testing.assert_array_equal(getattr(read, name), getattr(tile, name))
 
