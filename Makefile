@@ -13,6 +13,9 @@ SARCOMA := $(SAMPLE)/Dataset901_SoftTissueSarcoma
 DEMO_DATA := data_fixed/demo
 DEMO_RUN := work_dir/demo
 
+# Files of tests run side by side, each in one of two processes. The slow ones need the memory alone.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+
 # Threads that wait give their core away. By default they spin, and on few cores that starves the
 # DataLoader's processes and anything else that runs.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -45,7 +48,7 @@ demo: $(READY)  ## prepare the sample, train a small network on the CPU, test it
 	@echo; echo "Image, truth, clicks and prediction: $$(ls $(DEMO_RUN)/test/*.png)"
 
 test: lint  ## lint, types and the tests, in minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(READY)  ## only the slow tests: full-size networks, long runs
 	$(BIN)/python -m pytest -m 'slow and not gpu'

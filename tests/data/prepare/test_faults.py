@@ -256,7 +256,7 @@ def prepare(raw: Path) -> int:
 def test_a_fault_has_a_sentence_and_its_place_in_table_and_json(
     raw: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")  # nothing wraps
     fault, out = FAULTS[name], raw.parent / "out"
     fault.plant(raw)
     code = prepare(raw)
