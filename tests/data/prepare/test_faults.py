@@ -14,6 +14,7 @@ import pytest
 from neurosam3d.data.index import read_index
 from neurosam3d.data.prepare.command import data_command
 from neurosam3d.data.prepare.problems import MEANINGS, Kind
+from neurosam3d.data.prepare.progress import console
 
 SHAPE = (19, 17, 13)
 AFFINE = np.array([[0, 2.0, 0, -10], [-1.5, 0, 0, 4], [0, 0, 3.0, 7], [0, 0, 0, 1]])
@@ -256,7 +257,7 @@ def prepare(raw: Path) -> int:
 def test_a_fault_has_a_sentence_and_its_place_in_table_and_json(
     raw: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")  # nothing wraps
+    monkeypatch.setattr(console, "width", 200)
     fault, out = FAULTS[name], raw.parent / "out"
     fault.plant(raw)
     code = prepare(raw)
