@@ -1,0 +1,191 @@
+"""Training by two processes on the CPU is training by one with batches twice as large."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.optim import SGD
+from torch.utils.data import DataLoader
+
+from neurosam3d.data.sampler import LazyLoader, ResumableSampler, SampleKey
+from neurosam3d.prompts import Prompts, to_indices
+from neurosam3d.training import NeuroSamModel, SupervisedModel
+from neurosam3d.training.interaction import Interaction
+
+SIDE, NUM_ITEMS = 32, 4
+RATE = 0.5  # large, so that a wrong gradient shows
+
+pytestmark = pytest.mark.slow
+
+
+class Items(torch.utils.data.Dataset[dict[str, Any]]):
+    """Cubes with an ellipsoid in noise; every voxel follows from the index."""
+
+    def __len__(self) -> int:
+        return NUM_ITEMS
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(key.index)
+        axes = [
+            ((torch.arange(SIDE) - centre) / radius) ** 2
+            for centre, radius in ((12 + 2 * key.index, 8), (16, 5), (15, 10))
+        ]
+        inside = (axes[0][:, None, None] + axes[1][:, None] + axes[2] <= 1)[None]
+        return {
+            "image": inside + 0.4 * torch.randn(inside.shape, generator=generator),
+            "label": inside.to(torch.uint8),
+            "largest": inside,
+            "index": key.index,
+        }
+
+
+class Shared(pl.LightningDataModule):
+    """Deals the items to all processes in turn."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def _loader(self) -> DataLoader[dict[str, Any]]:
+        assert self.trainer is not None
+        sampler = ResumableSampler(
+            NUM_ITEMS,
+            shuffle=True,
+            seed=3,
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
+        )
+        generator = torch.Generator()
+        return LazyLoader(Items(), batch_size=self.batch_size, sampler=sampler, generator=generator)
+
+    train_dataloader = val_dataloader = _loader
+
+
+class _PlainSteps:
+    """Steps along the gradient itself: AdamW would blow up rounding errors of the smallest ones."""
+
+    model: torch.nn.Module
+
+    def configure_optimizers(self) -> SGD:
+        return SGD([p for p in self.model.parameters() if p.requires_grad], lr=RATE)
+
+
+class FirstWrongVoxel(Interaction):
+    """Clicks that follow from the mask alone, whatever else is in the batch."""
+
+    def _click(self, prompts: Prompts, truth: Tensor, prediction: Tensor, *_: Any) -> Prompts:
+        voxel = (truth != prediction).flatten(1).int().argmax(1, keepdim=True)  # (B, 1)
+        labels = truth.flatten(1).gather(1, voxel).long()
+        return prompts.add_click(to_indices(voxel, truth.shape), labels)
+
+
+class Promptable(_PlainSteps, NeuroSamModel):
+    def __init__(self, folder: str, **options: Any) -> None:
+        super().__init__(
+            "vit_tiny",
+            SIDE,
+            num_clicks=2,
+            mask_only_rounds=False,
+            logging_batches_idx=[],
+            work_dir=folder,
+            **options,
+        )
+        self.interaction = FirstWrongVoxel(num_clicks=2)
+
+
+class Supervised(_PlainSteps, SupervisedModel):
+    def __init__(self, folder: str) -> None:
+        super().__init__(
+            "unetr",
+            (SIDE, SIDE, SIDE),
+            ["ball"],
+            overlap=0.0,
+            logging_batches_idx=[],
+            work_dir=folder,
+        )
+
+
+class Records(Callback):
+    """Writes down what each process saw and drew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Mapping[str, Any], index: int
+    ) -> None:
+        drawn = torch.rand(3, generator=module._generator(module._random_key("train", index)))
+        seen = {"items": batch["index"].tolist(), "drawn": drawn.tolist()}
+        torch.save(seen, self.folder / f"rank{trainer.global_rank}_{index}.pt")
+
+    @staticmethod
+    def read(folder: Path) -> list[list[dict[str, Any]]]:
+        """Return what was written, rank by rank."""
+        ranks = sorted({path.name.split("_")[0] for path in folder.glob("rank*_*.pt")})
+        return [
+            [torch.load(path, weights_only=True) for path in sorted(folder.glob(f"{rank}_*.pt"))]
+            for rank in ranks
+        ]
+
+
+MODULES: dict[str, Callable[[str], pl.LightningModule]] = {
+    "promptable": Promptable,
+    "lora": lambda folder: Promptable(folder, finetune="lora", lora_rank=2),
+    "supervised": Supervised,
+}
+
+
+def weights(module: pl.LightningModule) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_step_of_two_processes_is_that_of_one(
+    kind: str, make_trainer: Callable[..., pl.Trainer], tmp_path: Path
+) -> None:
+    def fit(batch_size: int, **options: Any) -> tuple[dict[str, Tensor], dict[str, float], Path]:
+        folder = tmp_path / str(batch_size)
+        folder.mkdir()
+        pl.seed_everything(5, verbose=False)
+        module = MODULES[kind](str(folder))
+        if kind == "lora":  # B begins at zero, and then A has no gradient
+            for name, value in module.named_parameters():
+                if name.endswith("lora_b"):
+                    torch.nn.init.normal_(value, std=0.1)
+        before = weights(module)
+        trainer = make_trainer(
+            max_steps=1,
+            logger=CSVLogger(folder),
+            callbacks=[Records(folder)],
+            **options,
+        )
+        trainer.fit(module, datamodule=Shared(batch_size))
+        after = weights(module)
+        steps = {name: after[name] - value for name, value in before.items()}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        return steps, metrics, folder
+
+    alone, alone_metrics, _ = fit(NUM_ITEMS)
+    together, metrics, folder = fit(NUM_ITEMS // 2, strategy="ddp_spawn", devices=2)
+
+    assert max(step.abs().max().item() for step in alone.values()) > 1e-4
+    for name, step in alone.items():
+        torch.testing.assert_close(together[name], step, rtol=0, atol=1e-6, msg=name)
+    compared = [name for name in alone_metrics if name.startswith("val/")]
+    assert "val/dice" in compared
+    for name in compared:
+        assert metrics[name] == pytest.approx(alone_metrics[name], abs=1e-5), name
+
+    ranks: Sequence[Sequence[Mapping[str, Any]]] = Records.read(folder)
+    assert len(ranks) == 2
+    assert sorted(i for rank in ranks for seen in rank for i in seen["items"]) == [0, 1, 2, 3]
+    drawn = [np.array(rank[0]["drawn"]) for rank in ranks]
+    assert not np.isclose(*drawn).any()
+    assert len(list(folder.rglob("metrics.csv"))) == 1  # of the first process alone
