@@ -6,7 +6,7 @@
 #   sbatch --nodes=2 mytrain.sh fit --config all.yaml --trainer.num_nodes 2
 #
 # Options of sbatch before the script's name win over the lines below. Adapt partition, GPU and time
-# to your cluster. The Trainer checks its `devices` and `num_nodes` against what SLURM has given.
+# to your cluster. A run whose `devices` and `num_nodes` are not what SLURM has given is refused.
 
 #SBATCH --job-name=neurosam3d
 #SBATCH --nodes=1
@@ -18,8 +18,8 @@
 #SBATCH --mem=64G
 #SBATCH --time=24:00:00
 #SBATCH --output=slurm-%j.out
-# Two minutes before the time is up SLURM signals the job. Lightning then saves the run as
-# hpc_ckpt_*.ckpt in trainer.default_root_dir and requeues the job, which goes on from that file by
+# Two minutes before the time is up SLURM signals the job. After the batch, the run is then saved as
+# hpc_ckpt_*.ckpt in trainer.default_root_dir and the job requeued, which goes on from that file by
 # itself, with --ckpt_path last too. Needs a cluster that allows requeues. While the file is there, a
 # new run in that folder goes on from it as well: remove it, or take another task_name, to begin anew.
 #SBATCH --signal=SIGUSR1@120

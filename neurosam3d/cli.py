@@ -24,6 +24,7 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -47,6 +48,7 @@ from neurosam3d.recipes import VERBS, arrange, read_task
 from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.promptable import NeuroSamModel
 from neurosam3d.training.slices import SliceModel
+from neurosam3d.training.slurm import SlurmRequeue, check_allocation
 from neurosam3d.training.supervised import SupervisedModel
 
 logger = logging.getLogger(__name__)
@@ -144,7 +146,10 @@ class NeuroSamCLI(LightningCLI):
             save_config_callback=KeepConfigs,
             save_config_kwargs={"save_to_log_dir": False},
             # The DataModule's sampler already shares the samples out among the processes.
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "callbacks": [SlurmRequeue()] if SLURMEnvironment.detect() else [],
+            },
             seed_everything_default=2024,
             parser_kwargs={
                 "description": "Train, validate, test and predict with networks.",
@@ -219,11 +224,14 @@ class NeuroSamCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer; what it refuses with an error of Python's own is a mistake, too."""
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError) as error:
             raise MisconfigurationException(
                 f"the trainer refuses its arguments: {error}"
             ) from error
+        if SLURMEnvironment.detect():
+            check_allocation(trainer.num_devices, trainer.num_nodes)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Turn the checkpoint's name into a file and check that it fits the recipe."""
