@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -13,19 +14,26 @@ from neurosam3d.inference.object_prompts import (
     place_prompts,
 )
 from neurosam3d.inference.prediction import Prediction
+from neurosam3d.inference.stopwatch import Stopwatch
 from neurosam3d.inference.working_scan import WorkingScan
 from neurosam3d.volume import Grid
 
+Round = TypeVar("Round")
 
-class PromptSession(ABC):
+
+class PromptSession(ABC, Generic[Round]):
     """The rounds about one object.
 
     Args:
         scan: The scan that it is in.
+        clock: Adds up the seconds of a round.
+        nothing: The round before anything was said.
     """
 
-    def __init__(self, scan: WorkingScan) -> None:
+    def __init__(self, scan: WorkingScan, clock: Stopwatch, nothing: Round) -> None:
         self.scan = scan
+        self._clock = clock
+        self._rounds = [nothing]
 
     @property
     @abstractmethod
@@ -41,16 +49,26 @@ class PromptSession(ABC):
         """
 
     @abstractmethod
+    def _predict(self) -> Prediction:
+        """Return what follows from the last round."""
+
     def undo(self) -> Prediction:
         """Take the last round back and return the prediction before it.
 
         Raises:
             ValueError: If there is no round to take back.
         """
+        if len(self._rounds) == 1:
+            raise ValueError("undo needs a round to take back, got none")
+        self._rounds.pop()
+        self._clock.restart()
+        return self._predict()
 
-    @abstractmethod
     def reset(self) -> Prediction:
         """Forget all rounds and return the empty prediction."""
+        del self._rounds[1:]
+        self._clock.restart()
+        return self._predict()
 
     def add_point(
         self, point: Sequence[float] | np.ndarray, label: int, *, world: bool = False

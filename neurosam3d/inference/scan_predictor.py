@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class ScanPredictor(ABC):
         self.embeddings = EmbeddingCache(cache_bytes)
         self._scan: WorkingScan | None = None
         self._source: Path | None = None
-        self._session: PromptSession | None = None
+        self._session: PromptSession[Any] | None = None
 
     @property
     def scan(self) -> WorkingScan:
@@ -114,7 +115,7 @@ class ScanPredictor(ABC):
     @abstractmethod
     def open_session(
         self, roi_center: Sequence[float] | np.ndarray | None = None, grow: bool = True
-    ) -> PromptSession:
+    ) -> PromptSession[Any]:
         """Begin with an object.
 
         Args:
@@ -140,7 +141,7 @@ class ScanPredictor(ABC):
         """Begin the predictor's own session anew; see `PromptSession.reset`."""
         return self._own_session().reset()
 
-    def _own_session(self) -> PromptSession:
+    def _own_session(self) -> PromptSession[Any]:
         if self._session is None:
             self._session = self.open_session()
         return self._session

@@ -41,7 +41,7 @@ class _Round:
     num_decoded: int = 0
 
 
-class Session(PromptSession):
+class Session(PromptSession[_Round]):
     """The rounds about one object.
 
     Every round gives each window that a new prompt lies in all points so far that do, and its own
@@ -65,13 +65,12 @@ class Session(PromptSession):
         start: Window | None = None,
         source: Path | None = None,
     ) -> None:
-        super().__init__(reader.scan)
+        super().__init__(reader.scan, reader.clock, _Round())
         self._reader = reader
         self._max_windows = max_windows
         self._grow = grow
         self._start = start
         self._source = source
-        self._rounds = [_Round()]
         self._grown: Answers = {}
         self._roi: Grid | None = None
 
@@ -94,29 +93,11 @@ class Session(PromptSession):
         asked = [window for window in known if self._reader.concerns(window, new)]
         asked += self._open_windows(joined, new if known else joined, list(known))
         asked = self._without_silent_start(asked[: self._max_windows], joined)
-        self._reader.clock.restart()
+        self._clock.restart()
         for window in asked:
             mask = self._mask_prompt(window, joined, known)
             answers[window] = self._reader.ask(window, joined, mask)
         self._rounds.append(_Round(joined, answers, len(asked)))
-        return self._predict()
-
-    def undo(self) -> Prediction:
-        """Take the last round back and return the prediction before it.
-
-        Raises:
-            ValueError: If there is no round to take back.
-        """
-        if len(self._rounds) == 1:
-            raise ValueError("undo needs a round to take back, got none")
-        self._rounds.pop()
-        self._reader.clock.restart()
-        return self._predict()
-
-    def reset(self) -> Prediction:
-        """Forget all rounds and return the empty prediction."""
-        self._rounds = [_Round()]
-        self._reader.clock.restart()
         return self._predict()
 
     def _mask_prompt(self, window: Window, prompts: PlacedPrompts, known: Answers) -> Tensor:
@@ -153,7 +134,7 @@ class Session(PromptSession):
             growth.mosaic,
             roi=self.roi,
             is_quiet=not growth.mosaic.open_faces() and not growth.has_gaps,
-            seconds=self._reader.clock.seconds,
+            seconds=self._clock.seconds,
             source=self._source,
         )
 

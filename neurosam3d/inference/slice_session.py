@@ -33,7 +33,7 @@ class _Round:
     is_bounded: bool = False
 
 
-class SliceSession(PromptSession):
+class SliceSession(PromptSession[_Round]):
     """The rounds about one object.
 
     Every slice that something is said of is answered by itself: by all of its points so far, its
@@ -54,11 +54,10 @@ class SliceSession(PromptSession):
     def __init__(
         self, reader: SliceReader, *, follow: bool = True, source: Path | None = None
     ) -> None:
-        super().__init__(reader.scan)
+        super().__init__(reader.scan, reader.clock, _Round())
         self._reader = reader
         self._follow = follow
         self._source = source
-        self._rounds = [_Round()]
         self._followed: Answers = {}
 
     @property
@@ -111,24 +110,6 @@ class SliceSession(PromptSession):
         said = replace(said, boxes=by_slice, is_bounded=False)
         return self._answer(said, freed | set(by_slice), {})
 
-    def undo(self) -> Prediction:
-        """Take the last round back and return the prediction before it.
-
-        Raises:
-            ValueError: If there is no round to take back.
-        """
-        if len(self._rounds) == 1:
-            raise ValueError("undo needs a round to take back, got none")
-        self._rounds.pop()
-        self._reader.clock.restart()
-        return self._predict()
-
-    def reset(self) -> Prediction:
-        """Forget all rounds and return the empty prediction."""
-        self._rounds = [_Round()]
-        self._reader.clock.restart()
-        return self._predict()
-
     def _without_boxes(self, said: _Round) -> tuple[_Round, set[int]]:
         """Forget boxes and what they found; tell which of their slices have points, too."""
         answers = {n: answer for n, answer in said.answers.items() if n not in said.boxes}
@@ -137,7 +118,7 @@ class SliceSession(PromptSession):
 
     def _answer(self, said: _Round, asked: set[int], masks: Mapping[int, Tensor]) -> Prediction:
         """Ask slices, with what is said of each, and go on from there."""
-        self._reader.clock.restart()
+        self._clock.restart()
         points = self._reader.points_by_slice(said.prompts)
         known = {**self._followed, **said.answers} if said.answers else {}
         answers = dict(said.answers)
@@ -172,7 +153,7 @@ class SliceSession(PromptSession):
             SliceStack(self.scan.grid(), self._reader.axis, logits),
             roi=None,
             is_quiet=True,
-            seconds=self._reader.clock.seconds,
+            seconds=self._clock.seconds,
             source=self._source,
         )
 
