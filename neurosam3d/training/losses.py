@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from monai.losses import DiceCELoss
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
+
+SMOOTHING = 1e-5  # of numerator and denominator of Dice, MONAI's default
 
 
 class MaskLoss(nn.Module):
@@ -93,22 +96,29 @@ class SliceLoss(nn.Module):
     def __init__(self, *, dice_weight: float = 0.8, ce_weight: float = 0.2) -> None:
         super().__init__()
         _require_weights(dice_weight, ce_weight)
-        self.dice_ce = DiceCELoss(
-            to_onehot_y=True,
-            softmax=True,
-            squared_pred=True,
-            batch=True,
-            lambda_dice=dice_weight,
-            lambda_ce=ce_weight,
-        )
+        self.dice_weight, self.ce_weight = dice_weight, ce_weight
 
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, label: Tensor, *, across_processes: bool = False) -> Tensor:
         """Compare logits (B, K, H, W) with a label map (B, 1, H, W), 0 for background, as a scalar.
 
         The label may be finer: it is taken at the centres of the logits' pixels then.
+
+        Args:
+            logits: See above.
+            label: Likewise.
+            across_processes: Take Dice over the slices of all processes, all of which are here with
+                as many slices: the mean of their gradients is that of one with all slices.
         """
-        coarse = F.interpolate(label, logits.shape[2:], mode="nearest-exact")
-        return self.dice_ce(logits.float(), coarse)
+        coarse = F.interpolate(label, logits.shape[2:], mode="nearest-exact")[:, 0].long()
+        logits = logits.float()
+        truth = F.one_hot(coarse, logits.shape[1]).movedim(-1, 1)  # (B, K, H, W)
+        shares = logits.softmax(1)
+        overlap = (shares * truth).sum((0, 2, 3))  # (K,)
+        total = (shares.square() + truth).sum((0, 2, 3))
+        if across_processes and distributed.is_available() and distributed.is_initialized():
+            overlap, total = all_reduce(torch.stack([overlap, total]))
+        dice = 1 - ((2 * overlap + SMOOTHING) / (total + SMOOTHING)).mean()
+        return self.dice_weight * dice + self.ce_weight * F.cross_entropy(logits, coarse)
 
 
 def _require_weights(dice_weight: float, ce_weight: float) -> None:

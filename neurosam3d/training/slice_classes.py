@@ -46,7 +46,8 @@ class ClassRecipe:
         logits = network(_grey(batch["image"]))["low_res_logits"]  # (B, K, M, M)
         coarse = nn.functional.interpolate(label, logits.shape[2:], mode="nearest-exact")
         prediction = logits.detach().argmax(1, keepdim=True)  # (B, 1, M, M)
-        return SliceAnswer(self.loss(logits, coarse), prediction, coarse)
+        loss = self.loss(logits, coarse, across_processes=True)
+        return SliceAnswer(loss, prediction, coarse)
 
     def validate(
         self, model: nn.Module, batch: Mapping[str, Any], *, generator: torch.Generator
