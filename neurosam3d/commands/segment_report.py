@@ -34,9 +34,14 @@ def describe_scan(scan: SegmentedScan) -> str:
     return f"{voxels} voxels of {' x '.join(f'{side:.3g}' for side in scan.volume.spacing)} mm"
 
 
-def object_table(scan: SegmentedScan) -> Table:
-    """List the objects of a scan, or the first of many: values, names, volumes and windows."""
-    table = Table("value", "object", "volume (ml)", "voxels", "windows", box=None)
+def object_table(scan: SegmentedScan, *, seen: str = "windows") -> Table:
+    """List the objects of a scan, or the first of many: values, names, volumes and windows.
+
+    Args:
+        scan: The scan.
+        seen: What the network looks at, in words.
+    """
+    table = Table("value", "object", "volume (ml)", "voxels", seen, box=None)
     for column in table.columns:
         column.justify = "left" if column.header == "object" else "right"
     rows = zip(scan.objects, scan.volumes_ml(), scan.label_map.voxel_counts, strict=True)

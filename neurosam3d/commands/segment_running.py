@@ -83,7 +83,8 @@ class Runner:
             files.append(str(self._draw(finished, job, self._options.save_picture)))
         self._say(f"{job.image}: {describe_scan(finished.scan)}")
         if finished.scan.objects:
-            self._out.print(object_table(finished.scan))
+            seen = "slices" if self._network.is_of_slices else "windows"
+            self._out.print(object_table(finished.scan, seen=seen))
         self._warn(finished)
         self._say(describe_seconds(finished.scan))
         self._say(f"wrote {', '.join(files)}")

@@ -75,10 +75,15 @@ def test_another_image_size_resizes_the_tables(checkpoint: Path) -> None:
 # Segment
 
 
-def test_a_box_is_segmented(checkpoint: Path, prepared_tree: Path, tmp_path: Path) -> None:
+def test_a_box_is_segmented(
+    checkpoint: Path, prepared_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     image = sorted(prepared_tree.rglob("images*/*.nii.gz"))[0]
     out, weights = tmp_path / "mask.nii.gz", ("--checkpoint", checkpoint)
     assert run("segment", image, "--box", "8,9,6,15,16,12", *weights, "-o", out) == 0
+    said = capsys.readouterr().out
+    assert "slices" in said
+    assert "windows" not in said
     scan, mask = nib.load(image), nib.load(out)
     assert mask.shape == scan.shape
     torch.testing.assert_close(mask.affine, scan.affine, atol=1e-4, rtol=0)
