@@ -21,7 +21,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all lint format bench bench-data clean
+.PHONY: help setup demo test test-slow test-long test-all lint format bench bench-data clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,10 @@ test: lint  ## lint, types and the tests, in minutes
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(READY)  ## only the slow tests: full-size networks, long runs
-	$(BIN)/python -m pytest -m 'slow and not gpu'
+	$(BIN)/python -m pytest -m 'slow and not long and not gpu'
+
+test-long: $(READY)  ## only the longest: the full counts of docs/reliability.md
+	$(BIN)/python -m pytest -m 'long and not gpu'
 
 test-all: test test-slow  ## everything that needs no GPU
 
