@@ -47,6 +47,7 @@ from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.recipes import VERBS, arrange, read_task
 from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.promptable import NeuroSamModel
+from neurosam3d.training.sharding import prepare_sharded_run
 from neurosam3d.training.slices import SliceModel
 from neurosam3d.training.slurm import SlurmRequeue, check_allocation
 from neurosam3d.training.supervised import SupervisedModel
@@ -229,6 +230,7 @@ class NeuroSamCLI(LightningCLI):
             raise MisconfigurationException(
                 f"the trainer refuses its arguments: {error}"
             ) from error
+        prepare_sharded_run(trainer, self.model, str(self.subcommand))
         if SLURMEnvironment.detect():
             check_allocation(trainer.num_devices, trainer.num_nodes)
         return trainer
@@ -340,6 +342,8 @@ def _drop_noise() -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
     # Predictions are written scan by scan; nobody asks for their numbers.
     warnings.filterwarnings("ignore", message="Couldn't infer the batch indices")
+    # Nothing writes into what a part of a network returns.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
 
 

@@ -1,5 +1,6 @@
 """An exponential moving average of the weights, which validates and is what a run leaves behind."""
 
+import warnings
 from typing import Any
 
 import lightning.pytorch as pl
@@ -38,6 +39,12 @@ class WeightEma(EMAWeightAveraging):
             update_every_n_steps=every_n_steps,
             update_starting_at_step=first_step,
         )
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Copy the weights, which are whole: `prepare_sharded_run` has refused all else."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*overrides the configure_model.*")
+            super().setup(trainer, pl_module, stage)
 
     @property
     def has_average(self) -> bool:

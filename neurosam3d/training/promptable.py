@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from neurosam3d.training.losses import MaskLoss, iou_loss
 from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.optim import ScheduleName, build_scheduler, parameter_groups
 from neurosam3d.training.pictures import draw_item, log_picture
+from neurosam3d.training.sharding import shard
 from neurosam3d.training.whole_scans import PointMethod, RoiProtocol, make_evaluator
 
 ClickType = Literal["random", "largest", "ritm"]
@@ -203,6 +205,13 @@ class NeuroSamModel(NetworkRun):
             self.model.image_encoder, finetune, last_blocks=last_blocks, lora=lora
         )
         self.mask_loss = MaskLoss()
+
+    def configure_model(self) -> None:
+        """Split the network over the processes, where the strategy is to; Lightning calls this."""
+        if self.device_mesh is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return  # whole scans take each process another number of clicks
+        self._read_initial_weights()  # files hold whole tensors
+        shard(self.model.children(), self.device_mesh)
 
     def open_evaluator(self) -> tuple[Evaluator, Callable[[], Any]]:
         """Return what clicks objects of whole scans, and what loads its predictor."""
