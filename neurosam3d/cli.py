@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +45,9 @@ from neurosam3d.files import replacing
 from neurosam3d.inference.scan_files import Origin
 from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.recipes import VERBS, arrange, read_task
+from neurosam3d.training.finite_loss import Action, FiniteLoss
 from neurosam3d.training.network_run import NetworkRun
+from neurosam3d.training.out_of_memory import explained
 from neurosam3d.training.promptable import NeuroSamModel
 from neurosam3d.training.sharding import prepare_sharded_run
 from neurosam3d.training.slices import SliceModel
@@ -185,6 +187,13 @@ class NeuroSamCLI(LightningCLI):
             action="store_true",
             help="Show the full traceback of a mistake (as NEUROSAM3D_DEBUG=1 does).",
         )
+        parser.add_argument(
+            "--on_nonfinite_loss",
+            type=Action,
+            default="stop",
+            help="What fit does about a loss that is nan or infinite: stop, with the cases of the "
+            "batch named and the earlier checkpoints kept, or skip the optimizer step.",
+        )
         for name in self.task.linked:
             parser.link_arguments(f"data.{name}", f"model.{name}")
 
@@ -224,6 +233,9 @@ class NeuroSamCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer; what it refuses with an error of Python's own is a mistake, too."""
+        self.trainer_defaults["callbacks"].append(
+            FiniteLoss(self.config_init[self.subcommand].on_nonfinite_loss)
+        )
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError) as error:
@@ -234,6 +246,12 @@ class NeuroSamCLI(LightningCLI):
         if SLURMEnvironment.detect():
             check_allocation(trainer.num_devices, trainer.num_nodes)
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb; a device too small for training is a mistake of the recipe."""
+        trains, batch_size = subcommand == "fit", self.datamodule.batch_size
+        with explained(self.model, batch_size=batch_size) if trains else nullcontext():
+            super()._run_subcommand(subcommand)
 
     def after_instantiate_classes(self) -> None:
         """Turn the checkpoint's name into a file and check that it fits the recipe."""

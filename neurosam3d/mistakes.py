@@ -43,8 +43,8 @@ def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] 
     """Return one sentence if `error` tells of a user's mistake, nothing if it is a bug.
 
     Mistakes are what the parser and OmegaConf refuse, what the operating system says of a file or
-    folder, and the ValueErrors that this package itself raises, in a worker process of the
-    DataLoader too.
+    folder, a device without memory, and the ValueErrors that this package itself raises, in a
+    worker process of the DataLoader too.
 
     Args:
         error: What was raised.
@@ -57,10 +57,20 @@ def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] 
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if is_out_of_memory(error):
+        reason = str(error).split(". ")[0]
+        return f"{reason}; take a smaller network or image, or a device with more memory"
     if not isinstance(error, ValueError | FileNotFoundError):
         return None
     origin, message = _origin_and_message(error)
     return " ".join(message.split()) if PACKAGE_FOLDER in origin.parents else None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether PyTorch says that a device has no memory left; it has no type for the CPU."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error)
+    )
 
 
 def _origin_and_message(error: Exception) -> tuple[Path, str]:

@@ -118,6 +118,7 @@ ROOMS = {
             "files",
             "models",
             "checkpoints",
+            "mistakes",
             "prompts",
             "sliding_window",
             "intensity",

@@ -37,6 +37,10 @@ from neurosam3d.training.promptable import NeuroSamModel
         (["fit", "--config={toy}", "--trainer.devices=abc"], "the trainer refuses its arguments"),
         (["fit", "--config={toy}", "--model.work_dir={toy}/runs"], "Not a directory: "),
         (["fit", "--config={toy}", "--data.cache_dir={toy}/cache"], "Not a directory: "),
+        (
+            ["fit", "--config={toy}", "--model.lr=1e30", "--trainer.max_steps=4"],
+            "be finite, got nan",
+        ),
         (["test"], "validation_sets names at least one prepared set"),
         (
             ["predict", "--data.predict_images=x"],
@@ -159,3 +163,22 @@ def test_debug_shows_a_mistakes_traceback(
         monkeypatch.setenv("NEUROSAM3D_DEBUG", "1")
     with pytest.raises(ValueError, match=r"none\.ckpt"):
         main([*words, "--debug"] if by_flag else words)
+
+
+def test_a_step_that_does_not_fit_says_what_to_lower(
+    toy: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def training_step(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+
+    monkeypatch.setattr(NeuroSamModel, "training_step", training_step)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={toy}"])
+    assert stop.value.code == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: out of memory: in float32 a training step needs 0.2 GiB for we")
+    assert line.endswith(
+        "; lower data.batch_size (3), data.img_size (32), model.num_clicks (2); or set "
+        "model.checkpoint_blocks true, model.checkpoint_upscaling true, trainer.precision "
+        "bf16-mixed"
+    )

@@ -219,3 +219,61 @@ def test_a_step_of_two_processes_is_that_of_one(
     drawn = [np.array(rank[0]["drawn"]) for rank in ranks]
     assert not np.isclose(*drawn).any()
     assert len(list(folder.rglob("metrics.csv"))) == 1  # of the first process alone
+
+
+class Prompted(SliceModel):
+    """SAM-Med2D's recipe, which begins with a box or a point by a coin."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(
+            "sam_med2d_vit_b",
+            SIDE,
+            ["ball"],
+            feeding="sam_med2d",
+            objects_per_slice=1,
+            num_corrections=3,
+            num_points=[1, 2],
+            work_dir=folder,
+            logging_batches_idx=[],
+            schedule_epochs=1,
+        )
+
+
+class Clicked(NeuroSamModel):
+    """Rounds with a mask alone, drawn by every process for itself."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__("vit_tiny", SIDE, num_clicks=5, work_dir=folder, logging_batches_idx=[])
+
+
+class Rounds(Callback):
+    """Writes down how often each process has asked the mask decoder in a step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        module.model.mask_decoder.register_forward_hook(self._notice)
+
+    def _notice(self, *_: Any) -> None:
+        self.count += 1
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        torch.save(self.count, self.folder / f"rank{trainer.global_rank}_{index}.pt")
+        self.count = 0
+
+
+@pytest.mark.usefixtures("small_vit_b")
+@pytest.mark.parametrize(("kind", "rounds"), [(Clicked, 5), (Prompted, 4)])
+def test_all_processes_play_as_many_rounds(
+    kind: Any, rounds: int, make_trainer: Callable[..., pl.Trainer], tmp_path: Path
+) -> None:
+    items = Slices() if kind is Prompted else Items()
+    trainer = make_trainer(
+        strategy="ddp_spawn", devices=2, callbacks=[Rounds(tmp_path)], limit_val_batches=0
+    )
+    trainer.fit(kind(str(tmp_path)), datamodule=Shared(items, batch_size=1))
+    asked = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("rank*_*.pt")}
+    assert asked == {f"rank{rank}_{step}": rounds for rank in (0, 1) for step in (0, 1)}
