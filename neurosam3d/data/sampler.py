@@ -73,6 +73,11 @@ class ResumableSampler(Sampler[SampleKey]):
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def ends_with_repeat(self) -> bool:
+        """Whether the last sample of this process only fills the round, and comes elsewhere too."""
+        return self.rank + (self._length - 1) * self.num_replicas >= self.num_samples
+
     def __iter__(self) -> Iterator[SampleKey]:
         start, self.start = self.start, 0
         order = self._order()

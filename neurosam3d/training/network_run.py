@@ -123,6 +123,22 @@ class NetworkRun(pl.LightningModule, ABC):
         """Fail, now that the rest is done, if a scan could not be read."""
         self.scan_prediction.finish()
 
+    def _counted(self, batch: Mapping[str, Any], batch_idx: int) -> tuple[Mapping[str, Any], int]:
+        """Leave out of a validation batch what only fills the last round of all processes.
+
+        Returns:
+            The batch, and how many of its samples count. If that is 0 it is whole and shall be
+            computed all the same, for the others may wait for this process.
+        """
+        loader: Any = self.trainer.val_dataloaders
+        size = len(batch["label"])
+        repeats = getattr(getattr(loader, "sampler", None), "ends_with_repeat", False)
+        if not repeats or batch_idx < len(loader) - 1:
+            return batch, size
+        if size == 1:
+            return batch, 0
+        return {name: values[:-1] for name, values in batch.items()}, size - 1
+
     def _random_key(self, stage: str, batch_idx: int) -> list[int]:
         """Name a batch by numbers, so that its clicks depend on nothing that happened before."""
         epoch = self.current_epoch if stage == "train" else 0

@@ -258,6 +258,7 @@ class NeuroSamModel(NetworkRun):
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Play the same session every time and score its rounds."""
+        batch, count = self._counted(batch, batch_idx)
         first = last = None
         losses, scores = [], []
         for answer in self._play(batch, self._random_key("val", batch_idx)):
@@ -265,7 +266,7 @@ class NeuroSamModel(NetworkRun):
             scores.append(batch_dice(answer.logits, batch["label"]).mean())
             first, last = first or answer, answer
         loss = torch.stack(losses).mean()
-        self._log_session("val", loss, scores, batch_size=len(batch["label"]))
+        self._log_session("val", loss, scores, batch_size=count)
         if batch_idx in self.hparams["logging_batches_idx"] and first and last:
             self._log_picture(batch, [first, last], name=f"val_batch{batch_idx}")
 
@@ -291,10 +292,12 @@ class NeuroSamModel(NetworkRun):
     ) -> None:
         values = {f"{stage}/dice_click_{n}": score for n, score in enumerate(scores, 1)}
         common: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        self.log_dict(values, batch_size=batch_size, **common)
+        # Lightning averages the sizes over all processes; as whole numbers they would be cut off.
+        common["batch_size"] = float(batch_size)
+        self.log_dict(values, **common)
         summary = {f"{stage}/loss": loss, f"{stage}/dice": torch.stack(list(scores)).mean()}
         # In Lightning's progress bar a metric of a training step makes the host wait in every step.
-        self.log_dict(summary, batch_size=batch_size, prog_bar=stage == "val", **common)
+        self.log_dict(summary, prog_bar=stage == "val", **common)
 
     def _log_picture(
         self, batch: Mapping[str, Any], answers: Sequence[Answer], *, name: str

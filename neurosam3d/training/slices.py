@@ -223,8 +223,10 @@ class SliceModel(NetworkRun):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score whole scans, or slices with the same prompts as ever."""
         generator = self._generator(self._random_key("val", batch_idx))
+        batch, count = self._counted(batch, batch_idx)
         answer = self.recipe.validate(self.model, batch, generator=generator)
-        self.scores["val"].add(answer.loss, answer.prediction, answer.truth)
+        if count:
+            self.scores["val"].add(answer.loss, answer.prediction, answer.truth)
         if "affine" in batch and batch_idx in self.hparams["logging_batches_idx"]:
             classes, name = self.hparams["classes"], f"val_{batch_idx}"
             log_largest_class(self, batch, answer.prediction, Prompts(), classes, name=name)

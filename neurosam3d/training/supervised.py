@@ -239,6 +239,7 @@ class SupervisedModel(NetworkRun):
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score whole scans, or patches with the same clicks as ever."""
+        batch, count = self._counted(batch, batch_idx)
         image, label = batch["image"], batch["label"]
         points = labels = None
         if self.takes_prompts:
@@ -255,7 +256,8 @@ class SupervisedModel(NetworkRun):
                 weighting=options["weighting"],
             )
         prediction = logits.argmax(1, keepdim=True)
-        self.scores["val"].add(self.loss(logits, label), prediction, label)
+        if count:
+            self.scores["val"].add(self.loss(logits, label), prediction, label)
         if batch_idx in self.hparams["logging_batches_idx"]:
             prompts, classes = Prompts(points, labels), self.hparams["classes"]
             log_largest_class(self, batch, prediction, prompts, classes, name=f"val_{batch_idx}")

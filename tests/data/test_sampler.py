@@ -68,12 +68,11 @@ def test_processes_share_an_epoch(num_samples, num_replicas, drop_last):
         with pytest.raises(ValueError, match="5 processes need a sample each, got 2"):
             make_sampler(num_samples, num_replicas=num_replicas, drop_last=True)
         return
-    parts = [
-        epoch_of(
-            make_sampler(num_samples, num_replicas=num_replicas, rank=r, drop_last=drop_last), 2
-        )
+    samplers = [
+        make_sampler(num_samples, num_replicas=num_replicas, rank=r, drop_last=drop_last)
         for r in range(num_replicas)
     ]
+    parts = [epoch_of(sampler, 2) for sampler in samplers]
     rounds = num_samples // num_replicas if drop_last else -(-num_samples // num_replicas)
     assert [len(part) for part in parts] == [rounds] * num_replicas
     keys = list(itertools.chain(*parts))
@@ -83,6 +82,8 @@ def test_processes_share_an_epoch(num_samples, num_replicas, drop_last):
         assert len(set(indices)) == len(indices)
     else:
         assert set(indices) == set(range(num_samples))
+        repeats = sum(sampler.ends_with_repeat for sampler in samplers)
+        assert repeats == len(keys) - num_samples
         assert max(indices.count(index) for index in indices) <= -(-len(keys) // num_samples)
 
 

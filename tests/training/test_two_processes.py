@@ -28,8 +28,11 @@ pytestmark = pytest.mark.slow
 class Items(torch.utils.data.Dataset[dict[str, Any]]):
     """Cubes with an ellipsoid in noise; every voxel follows from the index."""
 
+    def __init__(self, number: int = NUM_ITEMS) -> None:
+        self.number = number
+
     def __len__(self) -> int:
-        return NUM_ITEMS
+        return self.number
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(key.index)
@@ -62,11 +65,11 @@ class Shared(pl.LightningDataModule):
         super().__init__()
         self.items, self.batch_size = items, batch_size
 
-    def _loader(self) -> DataLoader[dict[str, Any]]:
+    def _loader(self, *, shuffle: bool) -> DataLoader[dict[str, Any]]:
         assert self.trainer is not None
         sampler = ResumableSampler(
-            NUM_ITEMS,
-            shuffle=True,
+            len(self.items),
+            shuffle=shuffle,
             seed=3,
             num_replicas=self.trainer.world_size,
             rank=self.trainer.global_rank,
@@ -76,7 +79,11 @@ class Shared(pl.LightningDataModule):
             self.items, batch_size=self.batch_size, sampler=sampler, generator=generator
         )
 
-    train_dataloader = val_dataloader = _loader
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self._loader(shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return self._loader(shuffle=False)
 
 
 class _PlainSteps:
@@ -219,6 +226,35 @@ def test_a_step_of_two_processes_is_that_of_one(
     drawn = [np.array(rank[0]["drawn"]) for rank in ranks]
     assert not np.isclose(*drawn).any()
     assert len(list(folder.rglob("metrics.csv"))) == 1  # of the first process alone
+
+
+@pytest.mark.usefixtures("small_vit_b")
+@pytest.mark.parametrize(
+    ("kind", "number", "batch_size"),
+    [("promptable", 3, 2), ("promptable", 3, 1), ("supervised", 5, 2), ("slices", 3, 1)],
+)
+def test_validation_counts_every_sample_once(
+    kind: str,
+    number: int,
+    batch_size: int,
+    make_trainer: Callable[..., pl.Trainer],
+    tmp_path: Path,
+) -> None:
+    items = (Slices if kind == "slices" else Items)(number)
+
+    def validate(batch_size: int, **options: Any) -> dict[str, float]:
+        pl.seed_everything(5, verbose=False)
+        module = MODULES[kind](str(tmp_path))
+        trainer = make_trainer(**options)
+        trainer.validate(module, datamodule=Shared(items, batch_size), verbose=False)
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    alone = validate(1)
+    together = validate(batch_size, strategy="ddp_spawn", devices=2)
+    compared = [name for name in alone if (kind, name) != ("slices", "val/loss")]
+    assert "val/dice" in compared
+    for name in compared:
+        assert together[name] == pytest.approx(alone[name], abs=1e-5), name
 
 
 class Prompted(SliceModel):
