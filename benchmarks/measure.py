@@ -3,6 +3,7 @@ backward pass.
 """
 
 import time
+import weakref
 from collections.abc import Callable
 
 import torch
@@ -50,22 +51,33 @@ def interleaved_minima(
     return best
 
 
+class _Saved:
+    """A tensor that autograd keeps, for as long as it does."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 def saved_megabytes(forward: Callable[[], Tensor], parameters: set[int]) -> float:
     """Return the MiB of distinct storage that a forward pass keeps for its backward pass.
+
+    What was kept and freed before the pass ended, for a part that went backward already, does not
+    count.
 
     Args:
         forward: Runs the pass and returns its output.
         parameters: The parameters' storages, by `_cdata`, which are not counted.
     """
-    kept: dict[int, int] = {}
+    kept: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()  # tensors without data have no data_ptr
-        if storage._cdata not in parameters:
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
+    def pack(tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor)
+        kept.add(saved)
+        return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
         output = forward()
     assert output.requires_grad
-    return sum(kept.values()) / 2**20
+    storages = [saved.tensor.untyped_storage() for saved in kept]  # without data: no data_ptr
+    sizes = {s._cdata: s.nbytes() for s in storages if s._cdata not in parameters}
+    return sum(sizes.values()) / 2**20

@@ -16,7 +16,7 @@ What kernels need inside and what an allocator rounds up is not in these.
 import argparse
 import json
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
@@ -43,7 +43,7 @@ from neurosam3d.models import (
 from neurosam3d.models.adapter3d import Adapter3D
 from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
 from neurosam3d.models.sam2d_prompts import MASK_STRIDE
-from neurosam3d.training.losses import MaskLoss
+from neurosam3d.training.early_gradient import take_gradient
 
 NUM_CLICKS = 11  # of a training step, as the recipes have it
 ADAPTER3D_CLICKS = 30  # likewise, as published
@@ -131,17 +131,15 @@ def count_costs(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, 
             with _flop_counter() as of_encoder:
                 embeddings = model.image_encoder(image)
             with _flop_counter() as of_click:
-                _click(model, embeddings, num_points=1)
+                model.upsample(_decode(model, embeddings, num_points=1))
             del embeddings
             given = _storages(image, *model.parameters(), *model.buffers())
             with LiveBytes(given) as live:
-                _click(model, model.image_encoder(image), num_points=1)
+                model.upsample(_decode(model, model.image_encoder(image), num_points=1))
+        # MONAI's loss asks for values; nothing of any loss is kept but its gradient.
         kept = saved_megabytes(
-            lambda: torch.stack([m.sum() for m in play_session(model.train(), image)]),
-            _storages(*model.parameters()),
+            lambda: play_session(model.train(), image, Tensor.sum), _storages(*model.parameters())
         )
-    # MONAI's loss asks for values; its part is counted on real tensors.
-    kept += NUM_CLICKS * _loss_megabytes(model.image_size)
     return {
         "image_size": model.image_size,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -307,11 +305,11 @@ def _fused_attention_flops(
     return sdpa_flop_count(query, key, value)
 
 
-def _click(model: Sam3D, embeddings: Tensor, *, num_points: int) -> Tensor:
+def _decode(model: Sam3D, embeddings: Tensor, *, num_points: int) -> Tensor:
     """Ask for one mask by points and a previous mask, as in every round of a session."""
     points = (torch.zeros(1, num_points, 3), torch.ones(1, num_points, dtype=torch.long))
     previous = torch.zeros(1, 1, *(model.mask_size,) * 3)
-    return model.upsample(model.decode(embeddings, points=points, masks=previous)[0])
+    return model.decode(embeddings, points=points, masks=previous)[0]
 
 
 def _segment_slice(model: Sam2D | Samed, embeddings: Tensor) -> Tensor:
@@ -323,19 +321,21 @@ def _segment_slice(model: Sam2D | Samed, embeddings: Tensor) -> Tensor:
     return model.upsample(model.decode(embeddings, points=points, masks=previous)[0])
 
 
-def play_session(model: Sam3D, image: Tensor) -> Iterator[Tensor]:
-    """Yield the logits of a training step's rounds, in each of which one click is added."""
+def play_session(model: Sam3D, image: Tensor, loss_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the loss of a training step, in each of whose rounds one click is added.
+
+    Args:
+        model: The network.
+        image: (1, 1, S, S, S).
+        loss_of: Maps a round's logits (1, 1, S, S, S) to a scalar.
+    """
     model.freeze_unreachable(boxes=False, mask_always_given=True, multimask=False, iou=False)
     embeddings = model.image_encoder(image)
+    losses = []
     for number in range(NUM_CLICKS):
-        yield _click(model, embeddings, num_points=number + 1)
-
-
-def _loss_megabytes(image_size: int) -> float:
-    """Return what autograd keeps of one round's loss, whose shapes are always the same."""
-    shape = (1, 1, *(image_size,) * 3)
-    logits, truth = torch.zeros(shape, requires_grad=True), torch.zeros(shape, dtype=torch.uint8)
-    return saved_megabytes(lambda: MaskLoss()(logits, truth), set())
+        low_res = _decode(model, embeddings, num_points=number + 1)
+        losses.append(take_gradient(loss_of(model.upsample(low_res)), low_res))
+    return torch.stack(losses).mean()
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import torch
 from benchmarks.encoder import seeded_model
 from benchmarks.measure import interleaved_minima
 from neurosam3d.training.callbacks import peak_memory_gib
+from neurosam3d.training.early_gradient import take_gradient
 from neurosam3d.training.interaction import Interaction
 from neurosam3d.training.losses import MaskLoss
 
@@ -43,7 +44,11 @@ def benchmark_step(
             largest=truth,
             generator=torch.Generator().manual_seed(0),
         )
-        torch.stack([mask_loss(answer.logits, truth) for answer in answers]).mean().backward()
+        losses = [
+            take_gradient(mask_loss(answer.logits, truth), answer.low_res_logits)
+            for answer in answers
+        ]
+        torch.stack(losses).mean().backward()
 
     seconds = interleaved_minima({"step": step}, repeats=repeats)
     return {

@@ -22,11 +22,13 @@ class Answer:
     """What the network answered in one round.
 
     Args:
-        logits: Mask logits (B, 1, S, S, S).
+        low_res_logits: Mask logits as they were decoded, in float32 or better (B, 1, M, M, M).
+        logits: The same, upsampled (B, 1, S, S, S).
         iou: Estimated IoU (B, 1).
         prompts: Everything the network was asked with.
     """
 
+    low_res_logits: Tensor
     logits: Tensor
     iou: Tensor
     prompts: Prompts
@@ -106,9 +108,9 @@ class Interaction:
                     prompts = self._click(prompts, truth, prediction, largest, generator)
                 asked = Prompts(prompts.points, prompts.labels, prompts.box, low_res)
             low_res, iou = _decode(network, image_embeddings, asked)
-            logits = network.upsample(low_res)
-            yield Answer(logits, iou, asked)
-            prediction = logits.detach() > 0
+            answer = Answer(low_res, _upsample(network, low_res), iou, asked)
+            prediction = answer.logits.detach() > 0
+            yield answer
             if self.cut_gradient:
                 low_res = low_res.detach()
 
@@ -141,8 +143,19 @@ def _empty_mask(network: Sam3D, image_embeddings: Tensor) -> Tensor:
 
 
 def _decode(network: Sam3D, image_embeddings: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
-    """Return low-resolution logits (B, 1, M, M, M) and the IoU estimate (B, 1)."""
+    """Return low-resolution logits (B, 1, M, M, M), at least in float32, and the IoU estimate (B,
+    1).
+    """
     points = None
     if prompts.points is not None and prompts.labels is not None:
         points = (prompts.points, prompts.labels)
-    return network.decode(image_embeddings, points=points, boxes=prompts.box, masks=prompts.mask)
+    low_res, iou = network.decode(
+        image_embeddings, points=points, boxes=prompts.box, masks=prompts.mask
+    )
+    return low_res.to(torch.promote_types(low_res.dtype, torch.float32)), iou
+
+
+def _upsample(network: Sam3D, low_res: Tensor) -> Tensor:
+    """Return logits (B, 1, S, S, S) in the precision of those given, whatever autocast says."""
+    with torch.autocast(low_res.device.type, enabled=False):
+        return network.upsample(low_res)

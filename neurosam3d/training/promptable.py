@@ -20,6 +20,7 @@ from neurosam3d.evaluation.run import Evaluator
 from neurosam3d.evaluation.scene import Round
 from neurosam3d.models import BASELINES, SAM2D, SAMED, Sam3D, build_model
 from neurosam3d.models.lora import LoraConfig
+from neurosam3d.training.early_gradient import take_gradient
 from neurosam3d.training.finetune import Finetuning, limit_learning
 from neurosam3d.training.interaction import Answer, Interaction
 from neurosam3d.training.losses import MaskLoss, iou_loss
@@ -283,7 +284,7 @@ class NeuroSamModel(NetworkRun):
         )
 
     def _loss(self, answer: Answer, label: Tensor) -> Tensor:
-        loss = self.mask_loss(answer.logits, label)
+        loss = take_gradient(self.mask_loss(answer.logits, label), answer.low_res_logits)
         weight = self.hparams["iou_loss_weight"]
         return loss + weight * iou_loss(answer.iou, answer.logits, label) if weight else loss
 
