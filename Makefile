@@ -67,9 +67,8 @@ format: $(READY)  ## let ruff format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## measure the image encoder against a plain reading, a training step, surface metrics
-	$(BIN)/python -m benchmarks.encoder
-	$(BIN)/python -m benchmarks.training_step
+bench: $(READY)  ## measure the networks against plain readings, and surface metrics
+	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.surface_metrics
 
 bench-data: $(READY)  ## measure preparing and loading data against the plain ways

@@ -14,12 +14,10 @@ from typing import get_args
 import torch
 
 from benchmarks.measure import interleaved_minima
-from benchmarks.training_step import ball
+from benchmarks.networks import ball, training_step
 from neurosam3d.models import build_model
 from neurosam3d.training.callbacks import peak_memory_gib
 from neurosam3d.training.finetune import Finetuning, limit_learning
-from neurosam3d.training.interaction import Interaction
-from neurosam3d.training.losses import MaskLoss
 from neurosam3d.training.optim import parameter_groups
 
 WAYS = ("full", "full, blocks recomputed", "last", "lora", "frozen")
@@ -31,23 +29,14 @@ def measure_way(
     """Train with one way of fine-tuning; return what it needs."""
     mode: Finetuning = next(each for each in get_args(Finetuning) if way.startswith(each))
     torch.manual_seed(0)
-    model = build_model(name, image_size=image_size, checkpoint_blocks="recomputed" in way).train()
-    model.freeze_unreachable(boxes=False, mask_always_given=True, multimask=False, iou=False)  # type: ignore[operator]
+    model = build_model(name, image_size=image_size, checkpoint_blocks="recomputed" in way)
+    truth = ball(image_size)
+    back_and_forth = training_step(model, torch.randn(truth.shape), truth, num_clicks=num_clicks)
     limit_learning(model.get_submodule("image_encoder"), mode)
     optimizer = torch.optim.AdamW(parameter_groups(model, lr=1e-4, weight_decay=0.01))
-    interaction, mask_loss = Interaction(num_clicks), MaskLoss()
-    image, truth = torch.randn(1, 1, *(image_size,) * 3), ball(image_size)
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        answers = interaction.run(
-            model,  # type: ignore[arg-type]
-            model.image_encoder(image),  # type: ignore[operator]
-            truth,
-            largest=truth,
-            generator=torch.Generator().manual_seed(0),
-        )
-        torch.stack([mask_loss(answer.logits, truth) for answer in answers]).mean().backward()
+        back_and_forth()
         optimizer.step()
 
     seconds = interleaved_minima({"step": step}, repeats=repeats)

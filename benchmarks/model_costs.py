@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from benchmarks.flops import flop_counter
 from benchmarks.measure import saved_megabytes
 from neurosam3d.models import (
     BASELINES,
@@ -128,9 +128,9 @@ def count_costs(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, 
         image = torch.zeros(1, 1, *(model.image_size,) * 3)
         model.eval()
         with torch.no_grad():
-            with _flop_counter() as of_encoder:
+            with flop_counter() as of_encoder:
                 embeddings = model.image_encoder(image)
-            with _flop_counter() as of_click:
+            with flop_counter() as of_click:
                 model.upsample(_decode(model, embeddings, num_points=1))
             del embeddings
             given = _storages(image, *model.parameters(), *model.buffers())
@@ -172,9 +172,9 @@ def count_adapter3d(name: str, *, fake: bool = True, **overrides: Any) -> dict[s
         click = None if clicks is None else clicks[:, :1]
         model.eval()
         with torch.no_grad():
-            with _flop_counter() as of_encoder:
+            with flop_counter() as of_encoder:
                 features = model.encode(image)
-            with _flop_counter() as of_click:
+            with flop_counter() as of_click:
                 model.decode(features, image, click)
             del features
             with LiveBytes(_storages(image, *model.parameters(), *model.buffers())) as live:
@@ -217,9 +217,9 @@ def count_sam2d(name: str, *, fake: bool = True, **overrides: Any) -> dict[str, 
         learning = [p for p in model.parameters() if p.requires_grad]
         model.eval().requires_grad_(False)  # torch's counter trips over views of what learns
         with torch.no_grad():
-            with _flop_counter() as of_encoder:
+            with flop_counter() as of_encoder:
                 embeddings = model.image_encoder(image)
-            with _flop_counter() as of_click:
+            with flop_counter() as of_click:
                 _segment_slice(model, embeddings)
             del embeddings
             with LiveBytes(_storages(image, *model.parameters(), *model.buffers())) as live:
@@ -266,7 +266,7 @@ def count_baseline(name: str, *, fake: bool = True, **overrides: Any) -> dict[st
         image = torch.zeros(1, 1, *crop_size)
         model.eval()
         with torch.no_grad():
-            with _flop_counter() as of_pass:
+            with flop_counter() as of_pass:
                 model(image)
             given = _storages(image, *model.parameters(), *model.buffers())
             with LiveBytes(given) as live:
@@ -291,18 +291,6 @@ def _lay_out(model: nn.Module) -> None:
 
 def _storages(*tensors: Tensor) -> set[int]:
     return {tensor.untyped_storage()._cdata for tensor in tensors}
-
-
-def _flop_counter() -> FlopCounterMode:
-    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={fused: _fused_attention_flops})
-
-
-def _fused_attention_flops(
-    query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...], *_: Any, **__: Any
-) -> int:
-    """Count a fused attention from the shapes of its inputs."""
-    return sdpa_flop_count(query, key, value)
 
 
 def _decode(model: Sam3D, embeddings: Tensor, *, num_points: int) -> Tensor:
