@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +25,12 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from neurosam3d.checks import check_same_network, check_set_names, go_offline_without_account
+from neurosam3d.claims import claimed
 from neurosam3d.commands.trained_network import (
     make_predictor,
     make_segmenter,
@@ -41,10 +43,11 @@ from neurosam3d.data.datamodule import NeuroSamDataModule
 from neurosam3d.data.patch_datamodule import PatchDataModule
 from neurosam3d.data.prepared_datamodule import PreparedDataModule
 from neurosam3d.data.slice_datamodule import SliceDataModule
-from neurosam3d.files import replacing
+from neurosam3d.files import clear_abandoned, naming, replacing
 from neurosam3d.inference.scan_files import Origin
 from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.recipes import VERBS, arrange, read_task
+from neurosam3d.training.checkpoint_files import WholeCheckpoints
 from neurosam3d.training.finite_loss import Action, FiniteLoss
 from neurosam3d.training.network_run import NetworkRun
 from neurosam3d.training.out_of_memory import explained
@@ -93,6 +96,9 @@ TASKS = {
         make_slice_segmenter,
     ),
 }
+
+# What the verbs do that write into a run's folder.
+WRITES = {"fit": "training", "test": "testing", "predict": "prediction"}
 
 CKPT_PATH_HELP = (
     "A checkpoint that fit wrote: fit goes on from its step, the other verbs take its weights. "
@@ -245,6 +251,8 @@ class NeuroSamCLI(LightningCLI):
         prepare_sharded_run(trainer, self.model, str(self.subcommand))
         if SLURMEnvironment.detect():
             check_allocation(trainer.num_devices, trainer.num_nodes)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the recipe names no other
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -261,6 +269,20 @@ class NeuroSamCLI(LightningCLI):
         if arguments.ckpt_path is not None:
             check_same_network(Path(arguments.ckpt_path), self.model.hparams)
         self._hand_in_inference(arguments.ckpt_path)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Let the verb run, and no other process do the same in the run's folder."""
+        folder = self.model.run_dir
+        work = f"{WRITES[subcommand]} in {folder}" if subcommand in WRITES else ""
+        is_first = getattr(rank_zero_only, "rank", 0) == 0
+        with ExitStack() as stack:
+            stack.enter_context(naming(folder))
+            if work and is_first:
+                advice = "wait for its end, or give another --model.task_name"
+                lock = folder / f".{subcommand}.lock"
+                stack.enter_context(claimed(lock, work=work, advice=advice))
+                clear_abandoned(folder)
+            super()._run_subcommand(subcommand)
 
     def _hand_in_inference(self, ckpt_path: str | None) -> None:
         """Give the module what segments whole scans, and those of a folder that predict is for."""

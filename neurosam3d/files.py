@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import hashlib
 import os
 import re
@@ -12,6 +13,9 @@ from pathlib import Path
 
 _PARTIAL = re.compile(r"\.part-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}-.+")
 _ABANDONED_S = 24 * 3600.0  # no file of ours takes a day to write
+# What keeps a file from being written that was opened for it. The system then names no file.
+_UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_MORE = bytes(1 << 20)  # more than is left of a disk that has just become full
 
 
 @contextmanager
@@ -24,19 +28,58 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Args:
         path: The file to write or replace. Missing folders are made.
+
+    Raises:
+        OSError: If the file cannot be written, also where a library calls that an error of its
+            own; it names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     token = f"{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     partial = path.with_name(f".part-{token}-{path.name}")
+    with naming(path):
+        try:
+            yield partial
+            os.replace(partial, path)
+        except (OSError, ValueError):
+            raise
+        except Exception as error:
+            _raise_unwritten(partial, error)
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file, or the folder that it is in, where the system only says why it is not written.
+
+    Args:
+        path: What the block writes.
+    """
     try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in _UNWRITTEN and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _raise_unwritten(partial: Path, error: Exception) -> None:
+    """Raise what keeps a file from being written, if that is why its writer failed.
+
+    torch, SimpleITK and safetensors report a full disk in errors of their own. The system tells
+    when it is asked to write on.
+    """
+    try:
+        with partial.open("ab") as file:
+            file.write(_MORE)
+    except OSError as reason:
+        if reason.errno in _UNWRITTEN:
+            raise OSError(reason.errno, reason.strerror) from error
 
 
 def find_partial(folder: Path, *, below: bool = True) -> list[Path]:
-    """List the temporary files of `replacing` in a folder, in the order of their names.
+    """List the files in a folder that are named as unfinished, in the order of their names.
 
     Args:
         folder: Where to look; it need not exist.
@@ -51,7 +94,8 @@ def clear_abandoned(folder: Path, *, below: bool = True) -> None:
 
     Those are the files of this machine's processes that have ended, and any others (of other
     machines or other containers) that have not grown for a day. A file stays if its writer may be
-    alive, also where another process has got the writer's number by now; it goes after a day.
+    alive, also where another process has got the writer's number by now; it goes after a day. What
+    another program may have named in a like way is left alone.
 
     Args:
         folder: Where to look; it need not exist.
@@ -59,7 +103,8 @@ def clear_abandoned(folder: Path, *, below: bool = True) -> None:
     """
     for path in find_partial(folder, below=below):
         is_dead = _writer(path) is not None and not is_being_written(path)
-        if is_dead or _age_s(path) > _ABANDONED_S:
+        is_old = _PARTIAL.fullmatch(path.name) is not None and _age_s(path) > _ABANDONED_S
+        if is_dead or is_old:
             path.unlink(missing_ok=True)
 
 

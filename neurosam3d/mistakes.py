@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,12 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
+
+# PyTorch's words, from the moment of the worker's death or from when it is missed.
+_LOST_WORKER = re.compile(
+    r"DataLoader worker \(pid.*\) (is killed by signal: (Killed|Terminated|Bus error)"
+    r"|exited unexpectedly)"
+)
 
 
 @contextmanager
@@ -43,8 +50,8 @@ def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] 
     """Return one sentence if `error` tells of a user's mistake, nothing if it is a bug.
 
     Mistakes are what the parser and OmegaConf refuse, what the operating system says of a file or
-    folder, a device without memory, and the ValueErrors that this package itself raises, in a
-    worker process of the DataLoader too.
+    folder, a device without memory, the ValueErrors that this package itself raises, in a worker
+    process of the DataLoader too, and the death of such a process, which lack of memory causes.
 
     Args:
         error: What was raised.
@@ -60,6 +67,11 @@ def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] 
     if is_out_of_memory(error):
         reason = str(error).split(". ")[0]
         return f"{reason}; take a smaller network or image, or a device with more memory"
+    if isinstance(error, RuntimeError) and (lost := _LOST_WORKER.match(str(error))):
+        return (
+            f"{lost[0]}, most likely for lack of memory, or of shared memory (/dev/shm): try fewer "
+            "--data.num_workers or a smaller --data.batch_size; fit goes on with --ckpt_path last"
+        )
     if not isinstance(error, ValueError | FileNotFoundError):
         return None
     origin, message = _origin_and_message(error)

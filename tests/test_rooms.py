@@ -41,6 +41,7 @@ METRICS = tuple(  # what scores masks knows arrays and nothing else
 ROOMS = {
     "version": Room(),
     "files": Room(),
+    "claims": Room(),
     "volume_io": Room(("files",), ("numpy", "nibabel", "SimpleITK")),
     "volume": Room(("volume_io",), ("torch", "numpy", "nibabel", "SimpleITK")),
     "intensity": Room(packages=("torch", "numpy")),
@@ -74,6 +75,7 @@ ROOMS = {
     "data": Room(
         (
             "data.prepare.dicom",
+            "claims",
             "files",
             "volume",
             "volume_io.errors",
@@ -106,7 +108,7 @@ ROOMS = {
     ),
     **{module: Room(METRICS, ARRAYS) for module in METRICS},
     "evaluation": Room(
-        ("files", "npz_cases", *METRICS, "prompts", "slices", "volume", "volume_io"),
+        ("claims", "files", "npz_cases", *METRICS, "prompts", "slices", "volume", "volume_io"),
         (*ARRAYS, "matplotlib", "rich", "yaml"),
     ),
     "training.losses": Room(packages=(*ARRAYS, "monai")),
@@ -160,7 +162,10 @@ ROOMS = {
     ),
     "checks": Room(("checkpoint_io", "data")),
     "cli": Room(
-        ("files", "data", "training", "recipes", "mistakes", "checks", "inference", "commands"),
+        (
+            *("claims", "files", "data", "training", "recipes", "mistakes", "checks"),
+            *("inference", "commands"),
+        ),
         ("torch", "lightning", "jsonargparse"),
     ),
     "__main__": Room(("mistakes",)),

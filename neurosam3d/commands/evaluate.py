@@ -39,6 +39,7 @@ from neurosam3d.evaluation.scan_evaluation import ScanEvaluator
 from neurosam3d.evaluation.session_files import SessionFiles
 from neurosam3d.evaluation.slice_protocols import BOX_3D, BOX_PER_SLICE
 from neurosam3d.evaluation.slice_protocols import NAMES as SLICES_ONLY
+from neurosam3d.files import clear_abandoned
 from neurosam3d.inference.cvpr25 import segment_cvpr25
 from neurosam3d.inference.scan_predictor import ScanPredictor
 from neurosam3d.inference.slice_segmenter import Unprompted
@@ -205,6 +206,8 @@ def make_evaluator(
     folder = options.vis_path
     if folder is not None and several:
         folder = folder / name
+    if folder is not None:
+        clear_abandoned(folder)
     if name == CVPR25:
         return ChallengeEvaluator(lambda: partial(segment_cvpr25, load_predictor()), folder)
     scoring = scoring_of(name, options)

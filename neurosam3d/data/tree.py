@@ -61,6 +61,10 @@ class Tree:
         """Path of what is known of a set that is not wholly prepared yet."""
         return self.dataset(name) / f".report_{set_name}.jsonl"
 
+    def lock(self, name: str, set_name: str) -> Path:
+        """Path of the lock of the process that prepares a set."""
+        return self.dataset(name) / f".{set_name}.lock"
+
     def index(self, name: str, set_name: str) -> Path:
         """Path of the index of one set of a dataset."""
         return self.root / f"{check_name(name)}_{set_name}.json"

@@ -5,14 +5,17 @@ Lines are only ever added, so a kill can cost no more than the line that was bei
 """
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from neurosam3d.evaluation.results import CaseResult, RoundResult, differing
-from neurosam3d.files import replacing
+from neurosam3d.files import naming, replacing
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[str, str, str, str, int]
 
@@ -46,11 +49,13 @@ class Journal:
         lines = [] if restart else _read_lines(path)
         if lines:
             _check(lines[0], json.loads(first)["protocol"], path)
-            for line in lines[1:]:
-                journal._take(json.loads(line))
+        damaged = [line for line in lines[1:] if not journal._take(line)]
+        if damaged:
+            logger.warning("%s is damaged; what is lost of it is judged again", path)
+            journal.left_out.clear()  # a scan that was done may lack an object now
         # The end of a line that was being written goes, and a new file appears whole.
         with replacing(path) as partial:
-            text = "\n".join([first, *lines[1:]])
+            text = "\n".join([first, *map(json.dumps, journal._entries())])
             partial.write_text(f"{text}\n", encoding="utf-8")
         return journal
 
@@ -69,19 +74,30 @@ class Journal:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
-    def _take(self, entry: Mapping[str, Any]) -> None:
-        if "case" in entry:
-            values = entry["case"]
-            rounds = tuple(RoundResult(**played) for played in values["rounds"])
-            result = CaseResult(**{**values, "rounds": rounds})
-            self.results[key_of(result)] = result
-        else:
-            self.left_out[entry["scan"]] = entry["left_out"]
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        """Return what the lines after the first say."""
+        yield from ({"case": asdict(result)} for result in self.results.values())
+        yield from ({"scan": scan, "left_out": out} for scan, out in self.left_out.items())
+
+    def _take(self, line: str) -> bool:
+        """Take what a line says; tell whether it could be read."""
+        try:
+            entry = json.loads(line)
+            if "case" in entry:
+                values = entry["case"]
+                rounds = tuple(RoundResult(**played) for played in values["rounds"])
+                result = CaseResult(**{**values, "rounds": rounds})
+                self.results[key_of(result)] = result
+            else:
+                self.left_out[entry["scan"]] = entry["left_out"]
+        except (ValueError, KeyError, TypeError):
+            return False
+        return True
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         if self.path is None:
             return
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -94,7 +110,7 @@ def key_of(result: CaseResult) -> Key:
 
 def _read_lines(path: Path) -> list[str]:
     """Return the lines of a journal that were written to their end."""
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return path.read_text("utf-8", "replace").split("\n")[:-1] if path.exists() else []
 
 
 def _check(line: str, protocol: Mapping[str, Any], path: Path) -> None:

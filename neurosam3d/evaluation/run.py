@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from neurosam3d.claims import claimed
 from neurosam3d.evaluation.case_files import Scan
 from neurosam3d.evaluation.groups import Groups
 from neurosam3d.evaluation.journal import Journal, Key, key_of
@@ -22,6 +23,7 @@ from neurosam3d.evaluation.object_scoring import Finding, LeftOut, Unreadable
 from neurosam3d.evaluation.report import SUFFIXES, write_results
 from neurosam3d.evaluation.results import CaseResult
 from neurosam3d.evaluation.worst_pictures import WorstPictures
+from neurosam3d.files import clear_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -100,26 +102,32 @@ def run_evaluation(
         What came of it, and the files that were written.
 
     Raises:
-        ValueError: If an unfinished evaluation of another protocol has the same name.
+        ValueError: If an unfinished evaluation of another protocol has the same name, or another
+            process is about one.
     """
     stem, _ = _split_name(save_name)
-    journal = Journal.start(journal_of(save_name), protocol, restart=restart)
-    pictures = WorstPictures(save_name.with_name(f"{stem}_worst"), results=journal.results.values())
-    outcome = judge_scans(
-        scans,
-        evaluator,
-        journal=journal,
-        pictures=pictures,
-        console=console,
-        title=protocol["name"],
-    )
-    said = {**protocol, **also, "left_out": outcome.left_out, "unreadable": outcome.unreadable}
-    paths = write_results(
-        save_name, outcome.results, protocol=said, pictures=pictures.paths(), groups=groups
-    )
-    if not outcome.unreadable:
-        journal.remove()
-    return outcome, paths
+    work, advice = f"evaluation into {save_name}", "wait for its end, or give another name"
+    with claimed(save_name.with_name(f".{stem}.lock"), work=work, advice=advice):
+        folder = save_name.with_name(f"{stem}_worst")
+        for place in (save_name.parent, folder):
+            clear_abandoned(place, below=False)
+        journal = Journal.start(journal_of(save_name), protocol, restart=restart)
+        pictures = WorstPictures(folder, results=journal.results.values())
+        outcome = judge_scans(
+            scans,
+            evaluator,
+            journal=journal,
+            pictures=pictures,
+            console=console,
+            title=protocol["name"],
+        )
+        said = {**protocol, **also, "left_out": outcome.left_out, "unreadable": outcome.unreadable}
+        paths = write_results(
+            save_name, outcome.results, protocol=said, pictures=pictures.paths(), groups=groups
+        )
+        if not outcome.unreadable:
+            journal.remove()
+        return outcome, paths
 
 
 def judge_scans(

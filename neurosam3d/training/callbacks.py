@@ -23,7 +23,7 @@ class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`, from which `--ckpt_path last` goes on.
 
     It is written after every validation, every so many optimizer steps, and when training ends, in
-    mid-epoch too; the file appears whole or not at all.
+    mid-epoch too; not in a trial run (`fast_dev_run`), whose folder may hold a real one.
 
     Args:
         dirpath: Folder of the checkpoints.
@@ -68,6 +68,8 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_step = trainer.global_step
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt", weights_only=False)
 
 

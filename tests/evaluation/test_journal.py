@@ -62,3 +62,19 @@ def test_another_protocol_is_refused_unless_begun_anew(tmp_path: Path) -> None:
     path.write_text("no journal\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"x\.jsonl must be the journal of an evaluation"):
         Journal.start(path, other)
+
+
+def test_a_damaged_line_is_left_out_and_its_scan_is_opened_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.journal.jsonl"
+    fill(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b'"repeat": 1') + 1] = 0xFF
+    path.write_bytes(content)
+    again = Journal.start(path, PROTOCOL)
+    assert list(again.results) == [key_of(result("a")), key_of(result("b"))]
+    assert again.left_out == {}  # nobody knows any longer that all of scan a is done
+    assert caplog.messages == [f"{path} is damaged; what is lost of it is judged again"]
+    assert Journal.start(path, PROTOCOL).results == again.results
+    assert len(caplog.messages) == 1

@@ -19,6 +19,8 @@ from neurosam3d.evaluation.report import merge_results, read_results
 from neurosam3d.evaluation.results import CaseResult
 from neurosam3d.evaluation.run import Outcome, name_result, run_evaluation, take_part
 from tests.evaluation.scans import block, sighted_evaluator, toy_scans, without_seconds, write
+from tests.faults.holding import held
+from tests.faults.limits import largest_file
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -101,6 +103,40 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_never_been(
     assert pictures == {path.name for path in (tmp_path / "whole_worst").iterdir()}
     assert len(pictures) == 5
     assert not journal.exists()
+
+
+def test_a_second_run_of_the_same_name_is_refused(tmp_path: Path, console: Console) -> None:
+    scans = toy_scans(tmp_path / "data", number=1)
+    sentence = r"evaluation into .*/result\.json is for one process at a time, got process \d+ on "
+    with held(tmp_path / ".result.lock"):
+        with pytest.raises(ValueError, match=sentence):
+            run(scans, tmp_path / "result.json", console)
+        run(scans, tmp_path / "other.json", console)
+    run(scans, tmp_path / "result.json", console)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_is_told_with_the_file_and_the_run_goes_on(
+    tmp_path: Path, console: Console
+) -> None:
+    scans = toy_scans(tmp_path / "data", number=3)
+    run(scans, tmp_path / "whole.json", console)
+    with largest_file(1500), pytest.raises(OSError, match="File too large") as refused:
+        run(scans, tmp_path / "result.json", console)
+    assert refused.value.filename == str(tmp_path / "result.journal.jsonl")
+    run(scans, tmp_path / "result.json", console)
+    assert stored(tmp_path / "result.json") == stored(tmp_path / "whole.json")
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(tmp_path: Path, console: Console) -> None:
+    scans = toy_scans(tmp_path / "data", number=1)
+    left = [".part-0badcafe-1-0badcafe-result.json", "result_worst/.part-0badcafe-1-0badcafe-a.png"]
+    for path in map(tmp_path.joinpath, left):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (1, 1))
+    run(scans, tmp_path / "result.json", console)
+    assert not list(tmp_path.rglob(".part-*"))
 
 
 def test_an_unfinished_run_of_another_protocol_is_refused(tmp_path: Path, console: Console) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
+from neurosam3d.claims import claimed
 from neurosam3d.data.case import Case
 from neurosam3d.data.index import read_index
 from neurosam3d.data.prepare.convert import CaseJob, CaseResult, index_cases, prepare_case
@@ -36,19 +37,22 @@ def prepare_set(tree: Tree, listing: Listing, set_name: str, *, workers: int) ->
 
     Raises:
         ValueError: If the listing has no such set, not one case could be prepared, the index of
-            an earlier run is damaged, or the files cannot be written.
+            an earlier run is damaged, another process prepares the set, or the files cannot be
+            written.
     """
     name, start = listing.name, time.monotonic()
     if not (listing.items.get(set_name) or listing.problems.get(set_name)):
         raise ValueError(_why_nothing(listing, set_name))
     check_indexes(tree, name, set_name)
+    work, lock = f"preparation of {name}_{set_name}", tree.lock(name, set_name)
     try:
-        report, cases = _prepare_cases(tree, listing, set_name, workers=workers)
-        _report(tree, name, set_name, report)
-        if not cases:
-            raise ValueError(_why_nothing(listing, set_name))
-        index = write_keeping_split(tree, name, set_name, cases)
-        _clear_abandoned(tree, name)
+        with claimed(lock, work=work, advice="wait for its end, or give another --out"):
+            report, cases = _prepare_cases(tree, listing, set_name, workers=workers)
+            _report(tree, name, set_name, report)
+            if not cases:
+                raise ValueError(_why_nothing(listing, set_name))
+            index = write_keeping_split(tree, name, set_name, cases)
+            _clear_abandoned(tree, name)
     except OSError as error:
         raise ValueError(
             f"{name}_{set_name} is stopped: cannot write in {tree.dataset(name)}: "

@@ -19,6 +19,7 @@ import pytest
 
 from neurosam3d.data.index import read_index
 from neurosam3d.data.prepare.command import data_command
+from tests.faults.holding import held
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -123,6 +124,19 @@ def test_a_tree_that_may_not_be_written_stops_the_run_with_one_sentence(
     assert f"cannot write in {folder}: Permission denied; run it again" in said
     assert said.count("error: ") == 1
     assert "skipped" not in said
+
+
+def test_a_second_preparation_of_a_set_is_refused(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held(raw.parent / "out/Liver/.Tr.lock") as pid:
+        assert prepare(raw) == 1
+        said = capsys.readouterr().err
+        sentence = f"error: preparation of Liver_Tr is for one process at a time, got process {pid}"
+        assert sentence in said
+        assert not (raw.parent / "out/Liver_Tr.json").exists()
+    assert prepare(raw) == 0
+    assert not list((raw.parent / "out").rglob(".*"))
 
 
 def no_space(path: str) -> OSError:
