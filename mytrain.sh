@@ -43,4 +43,5 @@ fi
 # In mixed-precision runs all heavy work is on the GPU; more threads per process only compete.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-exec srun "$PYTHON" train.py "$@"
+# Where one process ends by an error the others would wait for it.
+exec srun --kill-on-bad-exit=1 "$PYTHON" train.py "$@"

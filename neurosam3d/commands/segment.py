@@ -7,6 +7,7 @@ from pathlib import Path
 from neurosam3d.commands.network import load_network
 from neurosam3d.commands.segment_options import asked_of, parse_options
 from neurosam3d.commands.segment_running import Runner
+from neurosam3d.files import clear_abandoned
 from neurosam3d.inference.batch import NPZ, Batch, list_scans, objects_for, plan_batch
 from neurosam3d.inference.named_object import PromptTable
 from neurosam3d.inference.scan_files import TARGETS, sidecar_of, suffix_of
@@ -35,10 +36,12 @@ def main(words: Sequence[str]) -> int:
     is_file = options.output.name.lower().endswith((*TARGETS, NPZ))
     if options.image.is_dir() and not is_file:
         batch = _plan_many(options, asked)
+        clear_abandoned(options.output)
         return _load(options, asked, batch.jobs.values()).run_many(batch, options.output)
     job = _plan_one(options, asked)
     if options.skip_existing and job.output.exists():
         return 0
+    clear_abandoned(options.output.parent, below=False)
     _load(options, asked, [job]).run_one(job)
     return 0
 

@@ -77,7 +77,7 @@ def write_scan(
     series: ImageSeries | None = None,
     separate: bool = False,
 ) -> list[Path]:
-    """Write a label map, and what belongs to it; every file appears whole or not at all.
+    """Write what belongs to a label map, then that; every file appears whole or not at all.
 
     Args:
         scan: What was found.
@@ -117,7 +117,7 @@ def write_scan(
         )
         return target
 
-    files = [write(scan.label_map.values, names, path)]
+    files = []  # the label map comes last: where it is, nothing is missing
     if scan.automatic is not None:
         files += scan.automatic.save_records(path)
     elif suffix != DICOM_SUFFIX:
@@ -126,7 +126,7 @@ def write_scan(
         for one, target in zip(scan.objects, _separate_files(path, names), strict=True):
             mask = one.mask.dense(scan.volume.shape).astype(np.uint8)
             files.append(write(mask, [one.name], target))
-    return files
+    return [write(scan.label_map.values, names, path), *files]
 
 
 def _separate_files(path: Path, names: list[str]) -> list[Path]:

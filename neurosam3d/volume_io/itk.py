@@ -39,7 +39,12 @@ def decode(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_array(array: np.ndarray, path: Path, *, affine: np.ndarray) -> None:
-    """Write voxels (C, D, H, W), compressed."""
+    """Write voxels (C, D, H, W), compressed.
+
+    Raises:
+        RuntimeError: If ITK cannot write them.
+        EOFError: If not all of them were written.
+    """
     if len(array) == 1:
         image = sitk.GetImageFromArray(array[0].T)  # ITK counts axes backwards: (W, H, D)
     else:
@@ -50,6 +55,7 @@ def write_array(array: np.ndarray, path: Path, *, affine: np.ndarray) -> None:
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     sitk.WriteImage(image, str(path), useCompression=True)
+    check_itk_file(path)  # of NRRD files, ITK does not notice that the disk has become full
 
 
 def open_file(path: Path | str) -> sitk.ImageFileReader:

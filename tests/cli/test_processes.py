@@ -101,4 +101,5 @@ def test_the_slurm_script_hands_its_arguments_to_train(
         encoding="utf-8",
         check=True,
     )
-    assert finished.stdout.splitlines() == [str(tmp_path), "some-python", "train.py", *received]
+    called = [str(tmp_path), "--kill-on-bad-exit=1", "some-python", "train.py"]
+    assert finished.stdout.splitlines() == [*called, *received]

@@ -19,6 +19,7 @@ from neurosam3d.checkpoints import load_model
 from neurosam3d.inference import Predictor
 from neurosam3d.volume import read_volume
 from tests.data.prepare.dicom.miniature import write_series
+from tests.faults.limits import largest_file
 from tests.published import lightning_content, save, small_network
 
 ROOT = Path(__file__).parent.parent.parent
@@ -171,6 +172,7 @@ def test_a_folder_of_scans(
     assert "1 done, 1 failed" in told.out
     assert "error: bad.nii: cannot read" in told.err
     before = (output / "sub" / "a.mha").stat().st_mtime_ns
+    assert before > (output / "sub" / "a.json").stat().st_mtime_ns  # --skip_existing looks for it
     (tmp_path / "in" / "bad.nii").unlink()
     _csv(prompts, "sub/a,liver,30,46,9,", "b.nii.gz,liver,30,46,9,")
     assert _segment(checkpoint, *words, "--skip_existing") == 0
@@ -260,6 +262,18 @@ def test_mistakes_are_one_sentence(
     assert told[-1].startswith("error: ")
     assert re.search(sentence, told[-1])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_the_mask_of_before(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "mask.nii.gz"
+    output.write_bytes(b"before")
+    with largest_file(900):  # enough for what is said of the mask
+        assert _segment(checkpoint, AMOS, "--point", "30,46,9", "-o", output) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: File too large: {output}"
+    assert output.read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.json", "mask.nii.gz"]
 
 
 def test_help_shows_the_files_of_prompts(capsys: pytest.CaptureFixture[str]) -> None:

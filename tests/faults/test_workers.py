@@ -98,20 +98,3 @@ def test_a_fit_whose_worker_is_killed_says_so_and_goes_on_when_called_again(
     assert done.wait() == 0, done.text()
     result = training.verb.result(tmp_path)
     assert differing(result, training.result) == []
-
-
-@pytest.mark.slow
-def test_a_preparation_whose_worker_is_killed_says_so_and_goes_on_when_called_again(
-    undisturbed: Callable[[str], Undisturbed], tmp_path: Path
-) -> None:
-    preparation, log = undisturbed("preparation by workers"), tmp_path / "log"
-    words = preparation.verb.words(tmp_path / "out")
-    with running(preparation.verb.main, words, log) as process:
-        wait_for(lambda: len(workers_of(process)) > 1, process)
-        os.kill(workers_of(process)[-1], signal.SIGKILL)
-        assert process.wait() == 1, process.text()
-    assert process.errors() == [
-        "error: a worker process died, most likely for lack of memory; try fewer --workers, got 2"
-    ]
-    assert run(preparation.verb.main, words, log).wait() == 0
-    assert differing(preparation.verb.result(tmp_path / "out"), preparation.result) == []

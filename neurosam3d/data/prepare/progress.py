@@ -93,8 +93,8 @@ def _run_pool(
             yield from _take_finished(pending)
     except BrokenProcessPool as error:
         raise ValueError(
-            "a worker process died, most likely for lack of memory; try fewer --workers, "
-            f"got {workers}"
+            "a worker process died, most likely for lack of memory; try fewer --workers, or "
+            f"--data.num_workers if a cache is filled, got {workers}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
