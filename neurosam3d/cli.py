@@ -276,7 +276,7 @@ class NeuroSamCLI(LightningCLI):
         work = f"{WRITES[subcommand]} in {folder}" if subcommand in WRITES else ""
         is_first = getattr(rank_zero_only, "rank", 0) == 0
         with ExitStack() as stack:
-            stack.enter_context(naming(folder))
+            stack.enter_context(naming(f"{folder}, or /dev/shm of its workers"))
             if work and is_first:
                 advice = "wait for its end, or give another --model.task_name"
                 lock = folder / f".{subcommand}.lock"

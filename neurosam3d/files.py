@@ -50,11 +50,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name a file, or the folder that it is in, where the system only says why it is not written.
+def naming(path: Path | str) -> Iterator[None]:
+    """Name a file where the system only says why it is not written.
 
     Args:
-        path: What the block writes.
+        path: What the block writes, or in words, where.
     """
     try:
         yield

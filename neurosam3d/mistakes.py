@@ -13,10 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
-# PyTorch's words, from the moment of the worker's death or from when it is missed.
+# PyTorch's words for a worker that was killed, is missed, or has no room for its batches.
 _LOST_WORKER = re.compile(
-    r"DataLoader worker \(pid.*\) (is killed by signal: (Killed|Terminated|Bus error)"
-    r"|exited unexpectedly)"
+    r"DataLoader worker \(pid.*\) is killed by signal: (Killed|Terminated|Bus error)"
+    r"|DataLoader worker \(pid.*\) exited unexpectedly"
+    r"|unable to \w+ shared memory.*"
 )
 
 
@@ -51,7 +52,7 @@ def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] 
 
     Mistakes are what the parser and OmegaConf refuse, what the operating system says of a file or
     folder, a device without memory, the ValueErrors that this package itself raises, in a worker
-    process of the DataLoader too, and the death of such a process, which lack of memory causes.
+    process of the DataLoader too, and the loss of such a process, which lack of memory causes.
 
     Args:
         error: What was raised.
@@ -67,9 +68,9 @@ def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] 
     if is_out_of_memory(error):
         reason = str(error).split(". ")[0]
         return f"{reason}; take a smaller network or image, or a device with more memory"
-    if isinstance(error, RuntimeError) and (lost := _LOST_WORKER.match(str(error))):
+    if isinstance(error, RuntimeError) and (lost := _LOST_WORKER.search(str(error))):
         return (
-            f"{lost[0]}, most likely for lack of memory, or of shared memory (/dev/shm): try fewer "
+            f"{lost[0]}: memory, or shared memory (/dev/shm), most likely ran out; try fewer "
             "--data.num_workers or a smaller --data.batch_size; fit goes on with --ckpt_path last"
         )
     if not isinstance(error, ValueError | FileNotFoundError):

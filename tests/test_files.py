@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from neurosam3d.files import clear_abandoned, find_partial, is_being_written, replacing
+from neurosam3d.files import clear_abandoned, find_partial, is_being_written, naming, replacing
+from tests.faults.limits import largest_file
 
 
 def test_the_name_is_taken_only_at_the_end(tmp_path: Path) -> None:
@@ -86,3 +88,30 @@ def test_files_of_other_machines_are_removed_when_they_are_old(tmp_path: Path, e
         os.utime(path, (long_ago, long_ago))
     clear_abandoned(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [unknown.name, "result.json"]
+
+
+def test_what_the_system_says_without_a_name_gets_one(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with pytest.raises(OSError, match="No space left") as refused, replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert refused.value.filename == str(path)
+    with pytest.raises(OSError, match="Too many") as refused, naming(path):
+        raise OSError(errno.EMFILE, "Too many open files")  # not about this file
+    assert refused.value.filename is None
+    with pytest.raises(OSError, match="No space") as refused, naming(path):
+        raise OSError(errno.ENOSPC, "No space left on device", "other")
+    assert refused.value.filename == "other"
+
+
+def test_a_library_that_hides_a_full_disk_is_asked_for_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with (  # noqa: PT012
+        largest_file(1000),
+        pytest.raises(OSError, match="File too large") as refused,
+        replacing(path) as partial,
+    ):
+        partial.write_bytes(bytes(1000))
+        raise RuntimeError("something")
+    assert (refused.value.errno, refused.value.filename) == (errno.EFBIG, str(path))
+    assert str(refused.value.__cause__) == "something"
+    assert list(tmp_path.iterdir()) == []

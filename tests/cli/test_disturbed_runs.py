@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from neurosam3d.cli import main, run
 from neurosam3d.data.dataset import PromptableDataset
+from neurosam3d.mistakes import describe_mistake
 from tests.faults.holding import held
 from tests.faults.limits import largest_file
 
@@ -29,6 +30,12 @@ def keeping(last: Path) -> list[str]:
     name = "--trainer.callbacks"
     kind = "neurosam3d.training.callbacks.LastCheckpoint"
     return [f"{name}={kind}", f"{name}.dirpath={last.parent}"]
+
+
+ADVICE = (
+    "memory, or shared memory (/dev/shm), most likely ran out; try fewer --data.num_workers or a "
+    "smaller --data.batch_size; fit goes on with --ckpt_path last"
+)
 
 
 def fail(words: Sequence[str], capfd: pytest.CaptureFixture[str]) -> str:
@@ -88,4 +95,34 @@ def test_a_lost_worker_is_told_with_what_to_do(
     monkeypatch.setattr(PromptableDataset, "__getitem__", make_or_die)
     line = fail(["fit", f"--config={toy}", "--data.num_workers=1"], capfd)
     assert line.startswith("error: DataLoader worker (pid")
-    assert "try fewer --data.num_workers or a smaller --data.batch_size" in line
+    assert line.endswith(ADVICE)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "is killed by signal: Killed"),
+        (
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
+            "dataloader's workers are out of shared memory. Please try to raise your limit.",
+            "DataLoader worker (pid 7) is killed by signal: Bus error",
+        ),
+        (
+            "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+            'call last):\n  File "storage.py", line 414, in _new_shared\nRuntimeError: unable to '
+            "allocate shared memory(shm) for file </torch_7>: No space left on device (28)\n",
+            "unable to allocate shared memory(shm) for file </torch_7>: No space left on device",
+        ),
+    ],
+)
+def test_what_pytorch_says_of_a_lost_worker_is_understood(words: str, sentence: str) -> None:
+    described = describe_mistake(RuntimeError(words))
+    assert described is not None
+    assert sentence in described
+    assert described.endswith(ADVICE)
+    assert "\n" not in described
+
+
+def test_a_worker_that_crashes_is_a_bug() -> None:
+    crash = "DataLoader worker (pid 7) is killed by signal: Segmentation fault. "
+    assert describe_mistake(RuntimeError(crash)) is None

@@ -92,7 +92,7 @@ def test_a_fit_whose_worker_is_killed_says_so_and_goes_on_when_called_again(
         assert process.wait() == 2, process.text()
     (error,) = process.errors()
     assert "DataLoader worker" in error
-    assert "most likely for lack of memory" in error
+    assert "memory, or shared memory (/dev/shm), most likely ran out" in error
     assert torch.load(last, weights_only=True)["global_step"] > 0
     done = run(training.verb.main, words, log)
     assert done.wait() == 0, done.text()
