@@ -10,12 +10,14 @@ import pathlib
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from typing import Any
 
 import numpy as np
 import safetensors
 import torch
+
+from neurosam3d.documents import MOST_VALUES, count_values
 
 Content = Mapping[str, Any]
 METADATA = "__metadata__"  # what safetensors files call the texts beside their tensors
@@ -91,7 +93,40 @@ def read_content(path: pathlib.Path) -> Content:
         raise ValueError(
             f"a checkpoint must hold named tensors, {path} holds a {type(content).__name__}"
         )
+    _require_bounds(content, path)
     return content
+
+
+def _require_bounds(content: Content, path: pathlib.Path) -> None:
+    """Refuse a small file that claims to hold much: copies of one value, or of one list of lists.
+
+    Raises:
+        ValueError: If it does.
+    """
+    size = path.stat().st_size
+    try:
+        if count_values(content) > max(MOST_VALUES, size):
+            raise ValueError("its lists stand for more values than it has bytes")
+        for claimed in _array_bytes(content):
+            if claimed > size:
+                raise ValueError(f"an array of {claimed} bytes is not in its {size}")
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
+
+
+def _array_bytes(value: Any) -> Iterator[int]:
+    """Yield how many bytes each tensor or array of a tree takes once its values are copied."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif isinstance(value, argparse.Namespace):
+        value = vars(value).values()
+    elif isinstance(value, torch.Tensor):
+        yield value.numel() * value.element_size()
+    elif isinstance(value, np.ndarray):
+        yield value.nbytes
+    if isinstance(value, ValuesView | list | tuple):
+        for item in value:
+            yield from _array_bytes(item)
 
 
 def _is_safetensors(path: pathlib.Path) -> bool:
@@ -112,6 +147,10 @@ def _read_safetensors(path: pathlib.Path) -> Content:
 def _read_pickle(path: pathlib.Path) -> Any:
     # Only zip files can be mapped; that spares reading the optimizer's state, often most of a file.
     mapped = zipfile.is_zipfile(path)
+    if mapped:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("checkpoints are not compressed")  # a thousandfold fits in
     with torch.serialization.safe_globals([(value, name) for name, value in _STAND_INS.items()]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 

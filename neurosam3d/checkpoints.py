@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,11 @@ def load_model(
     identity = identify(checkpoint, name)
     known_name = require_name(identity, checkpoint)
     size = {} if image_size is None else _size_option(known_name, image_size)
-    model = build_model(known_name, **{**identity.options, **size})
+    identity = replace(identity, name=known_name, options={**identity.options, **size})
+    if not checkpoint.format.is_partial:  # before memory is taken for what a file says of itself
+        outline = outline_network(checkpoint, identity)
+        require_fit(outline, checkpoint, *match_weights(outline, checkpoint))
+    model = _build(identity, checkpoint)
     if beneath is not None:
         logger.info("%s: %s", base, _fill(model, beneath, identify(beneath).lora))
     report = _fill(model, checkpoint, identity.lora)
@@ -167,9 +171,26 @@ def outline_network(checkpoint: Checkpoint, identity: Identity) -> nn.Module:
         ValueError: If its name is not known, or the file's LoRA fits none of its layers.
     """
     with torch.device("meta"):
-        model = build_model(require_name(identity, checkpoint), **identity.options)
+        model = _build(identity, checkpoint)
         fit_lora(model, checkpoint, identity.lora)
     return model
+
+
+def _build(identity: Identity, checkpoint: Checkpoint) -> nn.Module:
+    """Build the network that a file says it is of.
+
+    Raises:
+        ValueError: If its name is not known, or there is none with such options.
+    """
+    name = require_name(identity, checkpoint)
+    try:
+        return build_model(name, **identity.options)
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"{checkpoint.path} says of its {name} that it has {dict(identity.options)}, of which "
+            f"no network can be built ({reason})"
+        ) from error
 
 
 def match_weights(model: nn.Module, checkpoint: Checkpoint) -> tuple[LoadReport, dict[str, Tensor]]:

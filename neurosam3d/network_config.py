@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from neurosam3d.documents import parse_yaml
 from neurosam3d.shipped import config_folders
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def _find(name: str, *, from_folders: Sequence[Path]) -> Path:
 
 def _compose(path: Path) -> DictConfig:
     with _complaints_about(str(path)), _own_hydra(path.parent):
+        parse_yaml(path.read_text(encoding="utf-8"))  # Hydra's own reading has no bounds
         return compose(path.name)
 
 

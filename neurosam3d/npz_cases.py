@@ -6,8 +6,10 @@ they are read by an unpickler that can build numbers, text, lists, dicts and arr
 Shapes: D H W the image's axes z, y, x.
 """
 
+import lzma
 import math
 import pickle
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,20 +18,20 @@ from typing import Any
 
 import numpy as np
 
+from neurosam3d.memory import require_memory
+
 BOX_BOUNDS = ("z_min", "z_max", "z_mid_x_min", "z_mid_y_min", "z_mid_x_max", "z_mid_y_max")
 
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_BUILDERS = {("numpy", "ndarray"), ("numpy", "dtype")} | {
-    (f"numpy.{core}.multiarray", name)
-    for core in ("core", "_core")  # before and from NumPy 2 on
-    for name in ("_reconstruct", "scalar")
-}
 # The unpickler raises whatever a damaged stream runs into.
+_ARRAY = object()  # stands for the class, which called by itself takes any shape
+_MOST_OBJECTS = 1 << 26  # bytes of a pickle: boxes and clicks take kilobytes
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError, NotImplementedError),
+    *(tokenize.TokenError, lzma.LZMAError),  # of numpy's own header; of another compression
     *(AttributeError, LookupError, TypeError, ValueError, RuntimeError, MemoryError),
 )
 
@@ -66,13 +68,38 @@ def read_npz_case(path: Path) -> dict[str, Any]:
     return case
 
 
-class _DataUnpickler(pickle.Unpickler):
-    """An unpickler that knows nothing by name but what rebuilds arrays and their scalars."""
+def _begin_array(kind: object, shape: tuple[int, ...], _: bytes) -> np.ndarray:
+    """Begin an array as NumPy's pickles do: empty; its shape comes with its voxels."""
+    if kind is not _ARRAY or shape != (0,):
+        raise _RefusedError("it holds an array without its numbers")
+    return np.ndarray(shape)
+
+
+def _make_scalar(dtype: np.dtype, data: bytes) -> np.generic:
+    return np.frombuffer(data, dtype, count=1)[0]
+
+
+_BUILDERS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _ARRAY,
+    ("numpy", "dtype"): np.dtype,
+    **{
+        (f"numpy.{core}.multiarray", name): builder
+        for core in ("core", "_core")  # before and from NumPy 2 on
+        for name, builder in (("_reconstruct", _begin_array), ("scalar", _make_scalar))
+    },
+}
+
+
+class _DataUnpickler(pickle._Unpickler):
+    """An unpickler that knows nothing by name but what rebuilds arrays and their scalars.
+
+    It is the one in Python: that in C takes as much memory as a damaged number asks for.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _BUILDERS:
             raise _RefusedError(f"it holds {module}.{name}, and a case holds data only")
-        return super().find_class(module, name)
+        return _BUILDERS[module, name]
 
 
 def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
@@ -81,23 +108,40 @@ def _read_entry(archive: zipfile.ZipFile, name: str) -> Any:
         version = np.lib.format.read_magic(file)
         if version not in _READ_HEADER:
             raise _RefusedError(f"{name} is of version {version}, which no array of a case needs")
-        *_, dtype = _READ_HEADER[version](file)
+        shape, _, dtype = _READ_HEADER[version](file)
+        size = archive.getinfo(name).file_size
         if dtype.hasobject:
-            return _plain(_DataUnpickler(file).load())
+            if size > _MOST_OBJECTS:
+                raise _RefusedError(f"{name} must be of {_MOST_OBJECTS} bytes at most, got {size}")
+            return _plain(_DataUnpickler(file).load(), {})
+        if require_memory(math.prod(shape) * dtype.itemsize) > size:
+            raise _RefusedError(f"{name} ends before its last number")
     with archive.open(name) as file:
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     return array if array.dtype.kind in "biuf" and array.size else array.tolist()
 
 
-def _plain(value: Any) -> Any:
-    """Turn arrays and scalars, also inside containers, into Python's lists and numbers."""
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+def _plain(value: Any, known: dict[int, tuple[Any, Any]]) -> Any:
+    """Turn arrays and scalars, also inside containers, into Python's lists and numbers.
+
+    Args:
+        value: What is turned.
+        known: What was turned so far, with the result, by identity: each is turned once, however
+            often references repeat it.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if not isinstance(value, np.ndarray | Mapping | list | tuple):
+        return value
+    if id(value) not in known:
+        if isinstance(value, Mapping):
+            plain: Any = {key: _plain(item, known) for key, item in value.items()}
+        else:
+            items = value.tolist() if isinstance(value, np.ndarray) else value
+            is_list = isinstance(items, list | tuple)
+            plain = [_plain(item, known) for item in items] if is_list else _plain(items, known)
+        known[id(value)] = value, plain
+    return known[id(value)][1]
 
 
 def _find_fault(case: Mapping[str, Any]) -> str:

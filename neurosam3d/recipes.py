@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from neurosam3d.documents import parse_yaml
 from neurosam3d.shipped import config_folders
 
 VERBS = ("fit", "validate", "test", "predict")
@@ -109,7 +110,7 @@ def _take_option(args: Sequence[str], *flags: str) -> tuple[list[str], list[str]
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} must be a YAML file, got: {reason}") from error

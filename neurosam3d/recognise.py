@@ -14,6 +14,7 @@ from typing import Any
 
 from neurosam3d.checkpoint_formats import DINOV2, Checkpoint, Shapes
 from neurosam3d.checkpoint_io import METADATA, Content
+from neurosam3d.documents import parse_json
 from neurosam3d.models import MODELS, list_models, list_overrides
 from neurosam3d.models.adapter3d import PROMPT_FREE_CROP
 from neurosam3d.models.adapter3d_encoder import ADAPTER3D_CONFIGS
@@ -104,7 +105,8 @@ class Identity:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Identity":
         """Read it from values under the names of the LightningModule's arguments."""
-        name = values.get("model_type")
+        said = values.get("model_type")
+        name = said if isinstance(said, str) else None
         stored = {option: _plain_option(values.get(key)) for option, key in OPTIONS.items()}
         if name in ADAPTER3D_CONFIGS and isinstance(stored["crop_size"], tuple):
             stored["crop_size"] = stored["crop_size"][0]  # its crops are cubes, built by their side
@@ -195,6 +197,14 @@ def recognise_network(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
         `labelled_clicks`; for baselines see `recognise_baseline`, for networks of slices
         `recognise_sam2d`.
     """
+    try:
+        return _recognise(shapes)
+    except (ArithmeticError, LookupError, ValueError):  # names of a network, shapes of none
+        return None, {}
+
+
+def _recognise(shapes: Shapes) -> tuple[str | None, dict[str, Any]]:
+    """Tell a network whose weights have as many axes, and beside them the weights, as it has."""
     if baseline := recognise_baseline(shapes):
         return baseline
     if "image_encoder.slice_embed.weight" in shapes:
@@ -250,7 +260,7 @@ def decode_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     # In a file they have no order.
     texts = {key: metadata[key] for key in sorted(metadata) if key not in ("format", VERSION_KEY)}
     try:
-        return {key: text if key in TEXTS else json.loads(text) for key, text in texts.items()}
+        return {key: text if key in TEXTS else parse_json(text) for key, text in texts.items()}
     except json.JSONDecodeError as error:
         raise ValueError(f"metadata must be JSON, got {error.doc!r}") from error
 

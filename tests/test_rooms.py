@@ -42,7 +42,9 @@ ROOMS = {
     "version": Room(),
     "files": Room(),
     "claims": Room(),
-    "volume_io": Room(("files",), ("numpy", "nibabel", "SimpleITK")),
+    "memory": Room(),
+    "documents": Room(packages=("yaml",)),
+    "volume_io": Room(("files", "memory"), ("numpy", "nibabel", "SimpleITK")),
     "volume": Room(("volume_io",), ("torch", "numpy", "nibabel", "SimpleITK")),
     "intensity": Room(packages=("torch", "numpy")),
     "axes": Room(packages=("torch",)),
@@ -50,18 +52,18 @@ ROOMS = {
     "slice_feeding": Room(("models.sam2d_masks",), ("torch",)),
     "slice_zoom": Room(packages=("torch", "numpy", "scipy")),
     "shipped": Room(),
-    "network_config": Room(("shipped",), ("hydra", "omegaconf", "yaml")),
+    "network_config": Room(("documents", "shipped"), ("hydra", "omegaconf", "yaml")),
     "models": Room(("models.baselines", "network_config"), ("torch",)),
     "models.baselines": Room(
         ("models.layers", "models.windows"), ("torch", "monai", "dynamic_network_architectures")
     ),
-    "checkpoint_io": Room(packages=("torch", "numpy", "safetensors")),
+    "checkpoint_io": Room(("documents",), packages=("torch", "numpy", "safetensors")),
     "checkpoint_adapter3d": Room(("checkpoint_io", "models"), ("torch",)),
     "checkpoint_sam2d": Room(("checkpoint_io",), ("torch",)),
     "checkpoint_formats": Room(
         ("checkpoint_adapter3d", "checkpoint_io", "checkpoint_sam2d", "models"), ("torch",)
     ),
-    "recognise": Room(("checkpoint_io", "checkpoint_formats", "models")),
+    "recognise": Room(("documents", "checkpoint_io", "checkpoint_formats", "models")),
     "checkpoint_lora": Room(("checkpoint_formats", "models"), ("torch",)),
     "checkpoint_writing": Room(
         ("checkpoint_adapter3d", "checkpoint_sam2d", "files", "recognise"),
@@ -76,6 +78,7 @@ ROOMS = {
         (
             "data.prepare.dicom",
             "claims",
+            "documents",
             "files",
             "volume",
             "volume_io.errors",
@@ -98,17 +101,28 @@ ROOMS = {
             *("datamodule", "patch_datamodule", "prepared_datamodule", "slice_datamodule"),
         )
     },
-    "npz_cases": Room(packages=("numpy",)),
+    "npz_cases": Room(("memory",), ("numpy",)),
     "inference": Room(
         (
             *("files", "volume", "volume_io", "intensity", "models", "checkpoints", "prompts"),
-            *("axes", "slices", "slice_feeding", "slice_zoom", "sliding_window", "version"),
+            *(
+                "documents",
+                "axes",
+                "slices",
+                "slice_feeding",
+                "slice_zoom",
+                "sliding_window",
+                "version",
+            ),
         ),
         (*ARRAYS, "SimpleITK", "rich", "yaml", "pydicom", "highdicom"),
     ),
     **{module: Room(METRICS, ARRAYS) for module in METRICS},
     "evaluation": Room(
-        ("claims", "files", "npz_cases", *METRICS, "prompts", "slices", "volume", "volume_io"),
+        (
+            *("claims", "documents", "files", "npz_cases", *METRICS),
+            *("prompts", "slices", "volume", "volume_io"),
+        ),
         (*ARRAYS, "matplotlib", "rich", "yaml"),
     ),
     "training.losses": Room(packages=(*ARRAYS, "monai")),
@@ -130,10 +144,11 @@ ROOMS = {
         ),
         ("torch", "numpy", "lightning", "rich", "matplotlib"),
     ),
-    "recipes": Room(("shipped",), ("yaml",)),
+    "recipes": Room(("documents", "shipped"), ("yaml",)),
     "mistakes": Room(packages=("omegaconf",)),
     "commands": Room(
         (
+            "documents",
             "checkpoint_io",
             "checkpoint_formats",
             "recognise",

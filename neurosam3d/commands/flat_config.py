@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from neurosam3d.documents import parse_yaml
 from neurosam3d.shipped import config_folders
 
 
@@ -92,7 +93,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ValueError: If it cannot be read or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

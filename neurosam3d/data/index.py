@@ -13,6 +13,7 @@ from pathlib import Path
 from neurosam3d.data.case import Case, to_entry
 from neurosam3d.data.case_table import CaseTable, Element
 from neurosam3d.data.tree import Tree, split_set_name, write_json
+from neurosam3d.documents import JSONReader, parse_json
 
 _OPENING = re.compile(r"\s*\[\s*(\]\s*)?")
 _SEPARATOR = re.compile(r"\s*(?:,\s*|(\])\s*)")
@@ -37,10 +38,10 @@ def read_index(path: Path | str) -> CaseTable:
 
 def _split_list(text: str, *, place: str) -> Iterator[Element]:
     """Parse a JSON list one element at a time, so that its text need not be made again."""
-    parse = json.JSONDecoder().raw_decode
+    parse = JSONReader().raw_decode
     opening = _OPENING.match(text)
     if opening is None:
-        kind = type(json.loads(text)).__name__
+        kind = type(parse_json(text)).__name__
         raise ValueError(f"{place} must hold a list of entries, got {kind}")
     position, closed = opening.end(), opening[1]
     while not closed:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurosam3d.documents import parse_json
 from neurosam3d.files import replacing
 
 SETS = ("Tr", "Val", "Ts")
@@ -131,7 +132,7 @@ def read_json(path: Path) -> Any:
         ValueError: If the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

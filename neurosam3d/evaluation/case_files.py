@@ -11,7 +11,6 @@ set Ts these layouts are found, below a folder or one level deeper, where a fold
 A `dataset.json` beside them names the values of the labels.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from neurosam3d.documents import parse_json
 from neurosam3d.volume_io import READABLE
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def read_classes(path: Path) -> dict[str, tuple[int, ...]]:
         ValueError: If the file is not JSON or its labels are neither form.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
         labels = content["labels"]
         values: dict[str, list[int]] = {}
         for key, value in labels.items():

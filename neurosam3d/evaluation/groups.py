@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from neurosam3d.documents import parse_yaml
 from neurosam3d.evaluation.results import CaseResult
 
 OTHER, SEEN, UNSEEN = "other", "seen lesion", "unseen lesion"
@@ -138,7 +139,7 @@ def _checked_list(value: Any, key: Any, path: Path) -> list[Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from neurosam3d.evaluation.results import CaseResult, RoundResult, differing
+from neurosam3d.documents import parse_json
+from neurosam3d.evaluation.result_files import CASE_KEYS, parse_case
+from neurosam3d.evaluation.results import CaseResult, differing
 from neurosam3d.files import naming, replacing
 
 logger = logging.getLogger(__name__)
@@ -80,17 +82,19 @@ class Journal:
         yield from ({"scan": scan, "left_out": out} for scan, out in self.left_out.items())
 
     def _take(self, line: str) -> bool:
-        """Take what a line says; tell whether it could be read."""
+        """Take what a line says; tell whether it is one that `add` or `close` has written."""
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             if "case" in entry:
-                values = entry["case"]
-                rounds = tuple(RoundResult(**played) for played in values["rounds"])
-                result = CaseResult(**{**values, "rounds": rounds})
+                values = {CASE_KEYS.get(key, key): value for key, value in entry["case"].items()}
+                result = parse_case(values)
                 self.results[key_of(result)] = result
             else:
-                self.left_out[entry["scan"]] = entry["left_out"]
-        except (ValueError, KeyError, TypeError):
+                scan, left_out = entry["scan"], entry["left_out"]
+                if not isinstance(left_out, list) or not all(isinstance(e, dict) for e in left_out):
+                    return False
+                self.left_out[str(scan)] = left_out
+        except (AttributeError, KeyError, TypeError, ValueError):
             return False
         return True
 
@@ -116,7 +120,7 @@ def _read_lines(path: Path) -> list[str]:
 def _check(line: str, protocol: Mapping[str, Any], path: Path) -> None:
     """Refuse a journal of another protocol."""
     try:
-        found = json.loads(line)["protocol"]
+        found = dict(parse_json(line)["protocol"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} must be the journal of an evaluation") from error
     for key, (theirs, ours) in differing(found, protocol).items():

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from neurosam3d.documents import parse_json
 from neurosam3d.evaluation.classic_files import read_classic, read_classic_json
 from neurosam3d.evaluation.results import LISTS, CaseResult, Results, RoundResult
 
 CSV_COLUMNS = ("dataset", "set", "class", "case", "clicks", "dice", "nsd", "hd95", "seconds")
 
-_CASE_KEYS = {"set_name": "set", "class_name": "class"}  # where a field's key in JSON differs
+CASE_KEYS = {"set_name": "set", "class_name": "class"}  # where a field's key in JSON differs
 _SCORES = tuple(f.name for f in fields(RoundResult) if f.name not in ("clicks", "prediction_empty"))
 
 
@@ -45,7 +46,7 @@ def read_results(path: Path) -> Results:
         raise ValueError(f"{path} holds no results of an evaluation: it is no text") from error
     try:
         return readers[path.suffix.lower()](text)
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} holds no results of an evaluation: {error}") from error
 
 
@@ -118,7 +119,7 @@ def _mean_round(entries: Sequence[RoundResult]) -> RoundResult:
 
 
 def _case_entry(case: CaseResult) -> dict[str, Any]:
-    entry = {_CASE_KEYS.get(f.name, f.name): getattr(case, f.name) for f in fields(CaseResult)}
+    entry = {CASE_KEYS.get(f.name, f.name): getattr(case, f.name) for f in fields(CaseResult)}
     return {**entry, "rounds": [vars(played) for played in case.rounds]}
 
 
@@ -128,7 +129,7 @@ def _json(value: Any, *, indent: int | None = None) -> str:
 
 def _parse_json(text: str) -> Results:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is no JSON, {error}") from error
     if not isinstance(content, dict):
@@ -142,14 +143,18 @@ def _parse_json(text: str) -> Results:
         entries = protocol.get(key, [])
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise ValueError(f"{key!r} of the protocol must be a list of mappings")
-    return Results(protocol, [_parse_case(entry) for entry in content["cases"]])
+    return Results(protocol, [parse_case(entry) for entry in content["cases"]])
 
 
-def _parse_case(entry: Any) -> CaseResult:
-    """Turn the JSON of a case into a record; keys that a record does not have are left out."""
+def parse_case(entry: Any) -> CaseResult:
+    """Turn the JSON of a case into a record; keys that a record does not have are left out.
+
+    Raises:
+        ValueError: If it is no mapping, or lacks a key or has an unfit value.
+    """
     if not isinstance(entry, Mapping) or not isinstance(entry.get("rounds"), list):
         raise ValueError(f"a case must be a mapping with a list 'rounds', got {_short(entry)}")
-    known = {_CASE_KEYS.get(f.name, f.name): f for f in fields(CaseResult) if f.name != "rounds"}
+    known = {CASE_KEYS.get(f.name, f.name): f for f in fields(CaseResult) if f.name != "rounds"}
     values: dict[str, Any] = {f.name: entry[key] for key, f in known.items() if key in entry}
     for key, field in known.items():
         value = values.get(field.name, field.default)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurosam3d.documents import parse_json
 from neurosam3d.evaluation.case_files import Scan
 from neurosam3d.evaluation.protocol import Step
 from neurosam3d.files import replacing
@@ -114,7 +115,7 @@ class SessionFiles:
                 {"points": [[0, 0, 0]] * n, "labels": [-1] * n, "seconds": {}, "num_windows": 0}
                 for n in clicks
             ]
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _read_rounds(path)
         for key, value in self.protocol.items():
             if (found := content["protocol"].get(key)) != value:
                 raise ValueError(
@@ -173,6 +174,30 @@ def _ball(grid: Grid) -> np.ndarray:
     offsets = offsets.reshape(-1, 3).astype(int)
     distance_mm = np.linalg.norm(offsets @ grid.affine[:3, :3].T, axis=1)
     return offsets[distance_mm <= radius_mm + 1e-6]
+
+
+def _read_rounds(path: Path) -> dict[str, Any]:
+    """Read what `write_clicks` has written.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+        dict(content["protocol"])
+        for played in content["rounds"]:
+            points = np.array(played["points"], dtype=np.int64).reshape(-1, 3)
+            if np.shape(np.array(played["labels"], dtype=np.int64)) != (len(points),):
+                raise ValueError("a round has a label for each point")
+            if not isinstance(played["seconds"], dict) or not isinstance(
+                played["num_windows"], int
+            ):
+                raise ValueError("a round has seconds by name and a number of windows")
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be the clicks of a session ({error}); delete it, and it is made anew"
+        ) from error
+    return content
 
 
 def _read_mask(path: Path, grid: Grid) -> np.ndarray:

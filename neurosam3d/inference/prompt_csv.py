@@ -1,7 +1,7 @@
 """Prompts in a table, as spreadsheets write them; `prompt_file` shows the columns."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,8 @@ def read_rows(path: Path, text: str) -> PromptTable:
     lines = text.splitlines()
     header = lines[0] if lines else ""
     delimiter = max(",;\t", key=header.count)  # spreadsheets of some countries write semicolons
-    rows = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=delimiter)
+    rows = _rows_of(reader, path)
     columns = [name.strip().lower() for name in next(rows, [])]
     axes = _axes_of(columns, path)
     collected: dict[tuple[str, str], _Collected] = {}
@@ -51,7 +52,7 @@ def read_rows(path: Path, text: str) -> PromptTable:
             key = cells.get("image", ""), cells.get("object") or UNNAMED
             _collect(cells, axes, collected.setdefault(key, _Collected()), folder=path.parent)
         except ValueError as error:
-            problems.append(f"line {rows.line_num}: {error}")
+            problems.append(f"line {reader.line_num}: {error}")
     if problems:
         more = len(problems) - _MOST_TOLD
         told = problems[:_MOST_TOLD] + ([f"and {more} more lines"] if more > 0 else [])
@@ -62,6 +63,14 @@ def read_rows(path: Path, text: str) -> PromptTable:
         prompts = ObjectPrompts(points, labels, said.box, said.mask, world=axes == _WORLD)
         table.setdefault(image, []).append(NamedObject(name, prompts))
     return table
+
+
+def _rows_of(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a CSV reader, whose own error is none of a value."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table of cells: {error}") from error
 
 
 def _axes_of(columns: Sequence[str], path: Path) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from neurosam3d.documents import parse_json
 from neurosam3d.inference.named_object import UNNAMED, NamedObject, PromptTable, check_names
 from neurosam3d.inference.object_prompts import ObjectPrompts
 from neurosam3d.inference.prompt_csv import read_rows
@@ -59,7 +60,7 @@ def read_prompts(path: Path) -> PromptTable:
 
 def _read_json(path: Path, text: str) -> PromptTable:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} line {error.lineno} is no JSON: {error.msg}") from error
     if not isinstance(content, dict) or ("objects" in content) == ("images" in content):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
+_SURPLUS = 1 << 24  # bytes that may follow the voxels: tags, padding, what tools leave behind
 _EITHER = 32 + zlib.MAX_WBITS  # zlib tells a gzip from a zlib stream
 # Where the text header ends; a MetaImage names the file of the voxels in its last line.
 _NRRD_END = re.compile(rb"\r?\n\r?\n")
@@ -20,7 +21,7 @@ _NRRD_FILE = re.compile(rb"^data ?file: *(.*?) *\r?$", re.MULTILINE)
 _COMPRESSED = re.compile(rb"^(encoding: *gz|CompressedData *= *True)", re.MULTILINE | re.IGNORECASE)
 
 
-def decompress(data: bytes, start: int = 0) -> io.BytesIO:
+def decompress(data: bytes, start: int = 0, *, announced: int) -> io.BytesIO:
     """Decompress gzip or zlib data to their end, where the checksum stands.
 
     What `gzip` puts up with passes: several members in a row, zeros that fill up a block, and
@@ -28,9 +29,12 @@ def decompress(data: bytes, start: int = 0) -> io.BytesIO:
 
     Args:
         data: What is compressed, from byte `start` on.
+        announced: How many bytes the header says that they are. Far more are a trap: a thousandfold
+            of what the file takes fits in.
 
     Raises:
         EOFError: If the data end too early.
+        ValueError: If they go on far beyond what was announced.
         zlib.error: If a checksum or the data are wrong.
     """
     content = io.BytesIO()
@@ -38,10 +42,13 @@ def decompress(data: bytes, start: int = 0) -> io.BytesIO:
         stream = zlib.decompressobj(_EITHER)
         while not stream.eof:
             block = data[start : start + _BLOCK]
-            if not block:
+            voxels = stream.decompress(block, _SURPLUS)
+            if not block and not voxels and not stream.eof:
                 raise EOFError("the compressed data end too early")
-            content.write(stream.decompress(block))
-            start += len(block) - len(stream.unused_data)
+            content.write(voxels)
+            if content.tell() > announced + _SURPLUS:
+                raise ValueError(f"the data go on after the {announced} bytes of its header")
+            start += len(block) - len(stream.unused_data) - len(stream.unconsumed_tail)
         while data[start : start + 1] == b"\0":
             start += 1
         if not data.startswith(_GZIP, start):
@@ -49,13 +56,18 @@ def decompress(data: bytes, start: int = 0) -> io.BytesIO:
             return content
 
 
-def check_itk_file(path: Path) -> None:
+def check_itk_file(path: Path, *, announced: int) -> None:
     """Compare the checksum of the voxels of a NRRD or MetaImage file, if they are compressed.
 
     Voxels that a header spreads over several files are left to ITK.
 
+    Args:
+        path: The file.
+        announced: How many bytes its header says that the voxels are.
+
     Raises:
         EOFError: If the data end too early.
+        ValueError: If they go on far beyond what was announced.
         zlib.error: If a checksum or the data are wrong.
     """
     data = path.read_bytes()
@@ -66,6 +78,6 @@ def check_itk_file(path: Path) -> None:
         return
     place = _NRRD_FILE.search(header) if is_nrrd else end
     if place is None or place[1] == b"LOCAL":
-        decompress(data, len(header))
+        decompress(data, len(header), announced=announced)
     elif (other := path.parent / os.fsdecode(place[1])).is_file():
-        decompress(other.read_bytes())
+        decompress(other.read_bytes(), announced=announced)

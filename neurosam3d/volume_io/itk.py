@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from neurosam3d.volume_io.checksums import check_itk_file
-from neurosam3d.volume_io.shapes import Header, channel_shape, channels_first, placed
+from neurosam3d.volume_io.shapes import Header, channel_shape, channels_first, placed, voxel_bytes
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -24,8 +24,9 @@ def read_header(path: Path | str) -> Header:
 
 def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read voxels (C, D, H, W) and the affine; a compressed file to its checksum."""
-    read_header(path)  # refuse before the voxels are decoded
-    check_itk_file(path)
+    reader = open_file(path)
+    shape, _ = shape_of(reader), placed(affine_of(reader))  # refuse before the voxels are decoded
+    check_itk_file(path, announced=voxel_bytes(shape, _item_bytes(reader)))
     return decode(path)
 
 
@@ -70,6 +71,11 @@ def shape_of(reader: sitk.ImageFileReader) -> tuple[int, ...]:
     """Return the shape (C, D, H, W) of an opened file."""
     size, components = reader.GetSize(), reader.GetNumberOfComponents()
     return channel_shape((*size, components) if components > 1 else size)
+
+
+def _item_bytes(reader: sitk.ImageFileReader) -> int:
+    """Return the bytes of one number of an opened file."""
+    return sitk.Image((1, 1), reader.GetPixelID()).GetSizeOfPixelComponent()
 
 
 def affine_of(image: sitk.Image | sitk.ImageFileReader) -> np.ndarray:

@@ -3,10 +3,14 @@
 Shapes: C channels; D H W the file's axes I J K.
 """
 
+import gzip
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.freesurfer.mghformat import data_type_codes, header_dtype
 
 from neurosam3d.volume_io.checksums import decompress
 from neurosam3d.volume_io.errors import VolumeFileError
@@ -17,11 +21,13 @@ from neurosam3d.volume_io.shapes import (
     channels_first,
     placed,
     refuse_colour,
+    voxel_bytes,
 )
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 
 _Image = nib.Nifti1Image | nib.MGHImage
+_FURTHEST_VOXELS = 1 << 26  # bytes from the start, of extensions most
 _VOXELS_START = 352  # bytes: the header, and four that say whether it is extended
 _UNIT_MM = {1: 1e3, 3: 1e-3}  # metres and micrometres by their NIfTI codes
 _MGH_TYPES = {"int8": "int16", "int64": "int32", "float64": "float32"}
@@ -36,12 +42,15 @@ def read_header(path: Path) -> Header:
 def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read voxels (C, D, H, W) and the affine; a compressed file to its checksum."""
     if path.name.lower().endswith(".mgz"):  # nibabel unpacks it to the end for its header alone
-        image: _Image = nib.MGHImage.from_stream(decompress(path.read_bytes()))
+        content = decompress(path.read_bytes(), announced=_mgz_bytes(path))
+        image: _Image = nib.MGHImage.from_stream(content)
     else:
         image = _load(path)
         channel_shape(image.shape)  # refuse before the voxels are decoded
+        size = voxel_bytes(image.shape, image.get_data_dtype().itemsize)
         if path.name.lower().endswith(".gz"):
-            image = type(image).from_stream(decompress(path.read_bytes()))
+            content = decompress(path.read_bytes(), announced=_FURTHEST_VOXELS + size)
+            image = type(image).from_stream(content)
     return channels_first(np.asanyarray(image.dataobj)), _affine_mm(image)
 
 
@@ -79,7 +88,33 @@ def write_mgh(array: np.ndarray, path: Path, *, affine: np.ndarray) -> None:
     nib.save(nib.MGHImage(kept, affine), path)
 
 
+def _mgz_bytes(path: Path) -> int:
+    """Return how many bytes the header of a packed MGH file announces."""
+    with gzip.open(path) as file:
+        header = np.frombuffer(file.read(header_dtype.itemsize), header_dtype, count=1)[0]
+    item_bytes = np.dtype(str(data_type_codes.dtype[int(header["type"])])).itemsize
+    return voxel_bytes(header["dims"], item_bytes)
+
+
+def _refuse_far_voxels(path: Path) -> None:
+    """Refuse a NIfTI file whose header is followed by more than nibabel should read for it."""
+    is_packed = path.name.lower().endswith(".gz")
+    start = b""
+    with (
+        suppress(EOFError, gzip.BadGzipFile, zlib.error),  # nibabel will say so
+        gzip.open(path) if is_packed else path.open("rb") as file,
+    ):
+        start = file.read(nib.Nifti2Header.sizeof_hdr)
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        if kind.may_contain_header(start):
+            header = kind(start[: kind.sizeof_hdr], check=False)
+            if not header.get_data_offset() <= _FURTHEST_VOXELS:
+                raise VolumeFileError(f"its voxels begin at byte {header.get_data_offset()}")
+
+
 def _load(path: Path) -> _Image:
+    if not path.name.lower().endswith((".mgz", ".mgh")):
+        _refuse_far_voxels(path)
     try:
         image = nib.load(path, mmap=False)  # mapped voxels would change with the file
     except ValueError as error:  # a quaternion longer than 1

@@ -3,10 +3,12 @@
 Shapes: C channels; D H W the file's axes I J K.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from neurosam3d.memory import require_memory
 from neurosam3d.volume_io.errors import VolumeFileError
 
 Header = tuple[tuple[int, ...], np.ndarray]  # (C, D, H, W) and affine
@@ -32,6 +34,15 @@ def channel_shape(shape: Sequence[int]) -> tuple[int, ...]:
             f"a volume has at most one axis of channels, got shape {tuple(shape)}", "unsupported"
         )
     return (*(channels or [1]), *(int(n) for n in shape[:3]))
+
+
+def voxel_bytes(shape: Sequence[int], item_bytes: int) -> int:
+    """Return how many bytes voxels take in memory.
+
+    Raises:
+        MemoryError: If this machine has less memory than that.
+    """
+    return require_memory(math.prod(map(int, shape)) * item_bytes)
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def read_label_table(path: Path) -> dict[Values, str]:
             table = parse_labels(_from_tsv(text) if suffix == ".tsv" else _from_text(text))
         if not table:
             raise ValueError("it names no class")
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         message = str(error)
         raise ValueError(message if str(path) in message else f"{path}: {message}") from error
     return table

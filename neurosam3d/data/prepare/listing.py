@@ -151,6 +151,8 @@ class Listing:
         items, problems = {}, {}
         for set_name, key in SET_KEYS.items():
             place = f"{source}, {key}"
+            if not isinstance(content.get(key) or [], list):
+                raise ValueError(f"{place} must be a list of items, got {content[key]!r}")
             entries = [
                 RawItem.from_json(entry, table=table, folder=folder, place=place)
                 for entry in content.get(key) or ()

@@ -1,5 +1,6 @@
 """One class of one raw image, and its JSON form in `dataset.json`."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,16 +77,23 @@ class RawItem:
         class_name = entry.get("class") or table.get(values)
         if class_name is None:
             raise ValueError(f"{place}: labels names no class for seg_index {entry['seg_index']}")
+        patient, threshold, channel = map(entry.get, ("patient", "threshold", "channel"))
+        for text in (entry["image"], entry["seg"], "" if patient is None else patient):
+            if not isinstance(text, str):
+                raise ValueError(f"{place}: image, seg and patient must be texts, got {text!r}")
+        for number in (threshold or 0, channel or 0):
+            if not isinstance(number, int | float) or not math.isfinite(number):
+                raise ValueError(f"{place}: channel and threshold are numbers, got {number!r}")
         return cls(
             image=folder / entry["image"],
             seg=folder / entry["seg"],
             values=values,
             class_name=folder_name(str(class_name)),
             case=folder_name(str(entry["case"])) if "case" in entry else "",
-            patient=entry.get("patient"),
-            channel=int(entry.get("channel", 0)),
+            patient=patient,
+            channel=int(channel or 0),
             binary=bool(entry.get("binary", False)),
-            threshold=None if entry.get("threshold") is None else float(entry["threshold"]),
+            threshold=None if threshold is None else float(threshold),
             modality=str(entry.get("modality", "")),
         )
 

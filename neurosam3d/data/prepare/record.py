@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from neurosam3d.data.prepare.problems import NOTES, Kind, Problem
 from neurosam3d.data.tree import read_json
+from neurosam3d.documents import parse_json
 from neurosam3d.volume import Spacing
 
 # Notes on the raw files of a case; duplicates depend on what else is in the tree.
@@ -174,6 +175,6 @@ def _complete_cases(records: Iterable[CaseRecord]) -> dict[str, CaseRecord]:
 
 def _parse_line(line: str) -> Any:
     try:
-        return json.loads(line)
+        return parse_json(line)
     except ValueError:
         return None  # the end of a run that was killed

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from neurosam3d.documents import parse_yaml
+
 
 def read_mapping(path: Path, *, known: Sequence[str] | None = None) -> dict[str, Any]:
     """Read a YAML file that holds keys and values.
@@ -18,7 +20,7 @@ def read_mapping(path: Path, *, known: Sequence[str] | None = None) -> dict[str,
         ValueError: If the file is missing, is no YAML, or has a key that is not known.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

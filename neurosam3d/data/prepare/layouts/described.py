@@ -108,6 +108,8 @@ def _scans(raw: RawFolder, entries: Sequence[Any], set_name: str) -> Iterator[_S
         if not isinstance(pair, Mapping) or not _is_text(pair.get("image"), pair.get("label")):
             raise ValueError(f"{raw.path / 'dataset.json'}: unfit entry {entry!r}")
         image = raw.path / pair["image"]
+        if not image.name:
+            raise ValueError(f"{raw.path / 'dataset.json'}: unfit entry {entry!r}")
         seg = raw.path / (pair["label"] or f"labels{set_name}/{image.name}")
         stem = strip_suffix(image)
         # nnU-Net v1 lists images by their case alone and keeps a file per channel.
