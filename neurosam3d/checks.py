@@ -71,8 +71,8 @@ def check_same_network(path: Path, hyper_parameters: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise ValueError(f"--ckpt_path must be a file or 'last', got '{path}'")
     try:
-        saved = read_content(path)["hyper_parameters"]
-    except (ValueError, KeyError) as error:
+        saved = dict(read_content(path)["hyper_parameters"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"--ckpt_path must be a checkpoint that fit wrote, other weights belong to "
             f"model.checkpoint; got '{path}'"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
+_LONGEST = 4000  # signs of a sentence
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 # PyTorch's words for a worker that was killed, is missed, or has no room for its batches.
@@ -37,7 +38,7 @@ def told_in_one_sentence(
     try:
         yield
     except Exception as error:
-        sentence = describe_mistake(error, refusals=refusals)
+        sentence = _bounded(describe_mistake(error, refusals=refusals))
         if sentence is None or "--debug" in words or os.environ.get("NEUROSAM3D_DEBUG") == "1":
             raise
         sys.stderr.write(f"error: {sentence}\n")
@@ -45,6 +46,13 @@ def told_in_one_sentence(
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)  # as shells count an interrupt
+
+
+def _bounded(sentence: str | None) -> str | None:
+    """Leave out the middle of a sentence that repeats pages of what it got."""
+    if sentence is None or len(sentence) <= _LONGEST:
+        return sentence
+    return f"{sentence[: _LONGEST // 2]} ... {sentence[-_LONGEST // 2 :]}"
 
 
 def describe_mistake(error: Exception, *, refusals: tuple[type[Exception], ...] = ()) -> str | None:

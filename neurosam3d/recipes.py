@@ -119,4 +119,9 @@ def _read_mapping(path: Path) -> dict[str, Any]:
             f"{path} must hold a YAML mapping of data, model and trainer, "
             f"got {type(content).__name__}"
         )
+    for block in ("data", "model", "trainer"):
+        if not isinstance(content.get(block, {}), dict):
+            raise ValueError(
+                f"{path}, {block} must be a mapping of arguments, got {content[block]!r}"
+            )
     return content

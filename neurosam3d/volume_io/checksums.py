@@ -18,6 +18,7 @@ _EITHER = 32 + zlib.MAX_WBITS  # zlib tells a gzip from a zlib stream
 _NRRD_END = re.compile(rb"\r?\n\r?\n")
 _META_END = re.compile(rb"^ElementDataFile *= *(.*?) *\r?\n", re.MULTILINE)
 _NRRD_FILE = re.compile(rb"^data ?file: *(.*?) *\r?$", re.MULTILINE)
+_RAW = re.compile(rb"^(encoding: *raw|BinaryData *= *True)", re.MULTILINE | re.IGNORECASE)
 _COMPRESSED = re.compile(rb"^(encoding: *gz|CompressedData *= *True)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -48,7 +49,8 @@ def decompress(data: bytes, start: int = 0, *, announced: int) -> io.BytesIO:
             content.write(voxels)
             if content.tell() > announced + _SURPLUS:
                 raise ValueError(f"the data go on after the {announced} bytes of its header")
-            start += len(block) - len(stream.unused_data) - len(stream.unconsumed_tail)
+            # At its end a stream has what follows in both.
+            start += len(block) - len(stream.unused_data if stream.eof else stream.unconsumed_tail)
         while data[start : start + 1] == b"\0":
             start += 1
         if not data.startswith(_GZIP, start):
@@ -57,7 +59,8 @@ def decompress(data: bytes, start: int = 0, *, announced: int) -> io.BytesIO:
 
 
 def check_itk_file(path: Path, *, announced: int) -> None:
-    """Compare the checksum of the voxels of a NRRD or MetaImage file, if they are compressed.
+    """Compare the checksum of the voxels of a NRRD or MetaImage file, if they are compressed, and
+    their number, if they lie behind their header as they are.
 
     Voxels that a header spreads over several files are left to ITK.
 
@@ -74,10 +77,13 @@ def check_itk_file(path: Path, *, announced: int) -> None:
     is_nrrd = data.startswith(b"NRRD")
     end = (_NRRD_END if is_nrrd else _META_END).search(data)
     header = data[: end.end()] if end else data
-    if not _COMPRESSED.search(header):
-        return
     place = _NRRD_FILE.search(header) if is_nrrd else end
-    if place is None or place[1] == b"LOCAL":
+    is_inside = place is None or place[1] == b"LOCAL"
+    if not _COMPRESSED.search(header):
+        if is_inside and _RAW.search(header) and len(data) - len(header) < announced:
+            raise EOFError("the data end too early")  # ITK would fill the memory with nothing
+        return
+    if place is None or is_inside:
         decompress(data, len(header), announced=announced)
     elif (other := path.parent / os.fsdecode(place[1])).is_file():
         decompress(other.read_bytes(), announced=announced)

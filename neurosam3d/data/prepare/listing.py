@@ -144,6 +144,8 @@ class Listing:
         """
         if not isinstance(content, Mapping):
             raise ValueError(f"{source} must hold an object, got {type(content).__name__}")
+        if not isinstance(content.get("root") or "", str):
+            raise ValueError(f"{source}, root must be a text, got {content['root']!r}")
         missing = [key for key in ("name", "modality", "labels") if key not in content]
         if missing:
             raise ValueError(f"{source} lacks {', '.join(missing)}")
