@@ -58,10 +58,11 @@ test-long: $(READY)  ## only the longest: the full counts of docs/reliability.md
 
 test-all: test test-slow  ## everything that needs no GPU
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy and bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit -q -c pyproject.toml -r neurosam3d utils train.py data.py validation.py sum_result.py benchmarks
 
 format: $(READY)  ## let ruff format the code and sort its imports
 	$(BIN)/ruff check --fix .

@@ -224,6 +224,13 @@ class NeuroSamCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the recipe alone: Lightning would put a checkpoint's hyper-parameters over it."""
 
+    def _set_seed(self) -> None:
+        """Seed the process; a seed that is none is a mistake of the recipe."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise MisconfigurationException(f"seed_everything must be a seed: {error}") from error
+
     def before_instantiate_classes(self) -> None:
         """Apply what belongs to the process, and stop at unknown sets before anything is built."""
         settings = self.config[self.config.subcommand]

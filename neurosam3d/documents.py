@@ -62,7 +62,7 @@ def parse_yaml(text: str) -> Any:
             themselves.
     """
     try:
-        content = yaml.load(text, _Loader)  # nosec B506: of safe values
+        content = yaml.load(text, _Loader)  # nosec B506  # of safe values
     except yaml.YAMLError:
         raise
     except RecursionError:

@@ -186,7 +186,7 @@ def _is_order(entry: Any) -> bool:
 
 
 def _are_numbers(values: Any, count: int) -> bool:
-    if not isinstance(values, Sequence | np.ndarray) or len(values) != count:
+    if not isinstance(values, Sequence | np.ndarray) or np.shape(values) != (count,):
         return False
     return all(isinstance(value, int | float | np.number) for value in values)
 

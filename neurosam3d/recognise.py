@@ -71,6 +71,26 @@ def _is_spacing(value: Any) -> bool:
     return is_triple and all(isinstance(side, int | float) for side in value)
 
 
+def _lora_config(values: Mapping[str, Any]) -> LoraConfig | None:
+    """Return what a file says of its low-rank additions, if it has any.
+
+    Raises:
+        ValueError: If that is unfit.
+    """
+    if values.get("finetune") != "lora" or "lora_rank" not in values:
+        return None
+    rank, alpha = values["lora_rank"], values.get("lora_alpha")
+    targets = values.get("lora_targets", LoraConfig.targets)
+    parts = values.get("lora_parts", LoraConfig.parts)
+    is_scaled = isinstance(rank, int) and (alpha is None or isinstance(alpha, int | float))
+    if not (is_scaled and _names(targets) and isinstance(parts, str)):
+        raise ValueError(
+            "LoRA has a whole rank, a number alpha, names of targets and a text of parts, "
+            f"got {rank!r}, {alpha!r}, {targets!r} and {parts!r}"
+        )
+    return LoraConfig(rank=rank, alpha=alpha, targets=tuple(targets), parts=parts)
+
+
 # How the network was fed: arguments of ours, and what they must be.
 FEEDING: dict[str, Callable[[Any], bool]] = {
     "intensity": lambda value: isinstance(value, str),
@@ -104,24 +124,20 @@ class Identity:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Identity":
-        """Read it from values under the names of the LightningModule's arguments."""
+        """Read it from values under the names of the LightningModule's arguments.
+
+        Raises:
+            ValueError: If the low-rank additions are unfit.
+        """
         said = values.get("model_type")
         name = said if isinstance(said, str) else None
         stored = {option: _plain_option(values.get(key)) for option, key in OPTIONS.items()}
         if name in ADAPTER3D_CONFIGS and isinstance(stored["crop_size"], tuple):
             stored["crop_size"] = stored["crop_size"][0]  # its crops are cubes, built by their side
-        lora = None
-        if values.get("finetune") == "lora" and "lora_rank" in values:
-            lora = LoraConfig(
-                rank=values["lora_rank"],
-                alpha=values.get("lora_alpha"),
-                targets=tuple(values.get("lora_targets", LoraConfig.targets)),
-                parts=values.get("lora_parts", LoraConfig.parts),
-            )
         return cls(
             name=name if name in list_models() else None,
             options={option: v for option, v in stored.items() if v is not None},
-            lora=lora,
+            lora=_lora_config(values),
             feeding={
                 key: values[key]
                 for key, is_sound in FEEDING.items()

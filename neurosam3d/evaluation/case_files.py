@@ -149,7 +149,7 @@ def read_classes(path: Path) -> dict[str, tuple[int, ...]]:
             name, numbers = (value, [key]) if isinstance(value, str) else (key, value)
             numbers = numbers if isinstance(numbers, list) else [numbers]
             values.setdefault(str(name), []).extend(map(int, numbers))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, OverflowError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path} must hold "labels" as {{"liver": 1}} or {{"1": "liver"}}, but: {error!r}'
         ) from error

@@ -114,7 +114,9 @@ def job_id() -> str:
 
 def requeue(job: str) -> None:
     """Ask SLURM to run a job again; SLURM then ends this run of it."""
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    words = ["scontrol", "requeue", job]
+    # SLURM's own number of the job, without a shell; scontrol is where the cluster has put it.
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # nosec B603
     if done.returncode == 0:
         logger.info("job %s is queued again", job)
     else:

@@ -166,6 +166,8 @@ class Listing:
             if known or same_names:
                 problems[set_name] = (*known, *same_names)
         modality, root = content["modality"], content.get("root")
+        if not isinstance(modality, str | list):
+            raise ValueError(f"{source}, modality must be a text or a list, got {modality!r}")
         return cls(
             name=str(content["name"]),
             modality=(modality,) if isinstance(modality, str) else tuple(map(str, modality)),

@@ -67,7 +67,8 @@ def split_training_set(
     if len(groups) < 2:
         raise ValueError(f"a split needs at least 2 patients, {name}_Tr has {len(groups)}")
     num_moved = min(max(1, round(share * len(groups))), len(groups) - 1)
-    chosen = random.Random(seed).sample(range(len(groups)), num_moved)
+    draws = random.Random(seed)  # nosec B311  # a split is repeatable, not secret
+    chosen = draws.sample(range(len(groups)), num_moved)
     places = {case.image: "Val" for number in chosen for case in groups[number]}
     divide(tree, name, cases, places, ("Val",))
     return len(groups) - num_moved, num_moved
