@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -262,12 +262,6 @@ class NeuroSamCLI(LightningCLI):
             trainer.strategy.checkpoint_io = WholeCheckpoints()
         return trainer
 
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Run the verb; a device too small for training is a mistake of the recipe."""
-        trains, batch_size = subcommand == "fit", self.datamodule.batch_size
-        with explained(self.model, batch_size=batch_size) if trains else nullcontext():
-            super()._run_subcommand(subcommand)
-
     def after_instantiate_classes(self) -> None:
         """Turn the checkpoint's name into a file and check that it fits the recipe."""
         arguments = self.config_init[self.subcommand]
@@ -283,6 +277,8 @@ class NeuroSamCLI(LightningCLI):
         work = f"{WRITES[subcommand]} in {folder}" if subcommand in WRITES else ""
         is_first = getattr(rank_zero_only, "rank", 0) == 0
         with ExitStack() as stack:
+            if subcommand == "fit":
+                stack.enter_context(explained(self.model, batch_size=self.datamodule.batch_size))
             stack.enter_context(naming(f"{folder}, or /dev/shm of its workers"))
             if work and is_first:
                 advice = "wait for its end, or give another --model.task_name"

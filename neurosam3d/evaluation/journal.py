@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from neurosam3d.evaluation.results import CaseResult, differing
 from neurosam3d.files import naming, replacing
 
 logger = logging.getLogger(__name__)
+
+_FIELDS = {field.name for field in fields(CaseResult)}
 
 Key = tuple[str, str, str, str, int]
 
@@ -86,6 +88,8 @@ class Journal:
         try:
             entry = parse_json(line)
             if "case" in entry:
+                if entry["case"].keys() != _FIELDS:
+                    return False
                 values = {CASE_KEYS.get(key, key): value for key, value in entry["case"].items()}
                 result = parse_case(values)
                 self.results[key_of(result)] = result

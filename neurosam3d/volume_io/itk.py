@@ -56,7 +56,9 @@ def write_array(array: np.ndarray, path: Path, *, affine: np.ndarray) -> None:
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     sitk.WriteImage(image, str(path), useCompression=True)
-    check_itk_file(path)  # of NRRD files, ITK does not notice that the disk has become full
+    check_itk_file(
+        path, announced=array.nbytes
+    )  # of NRRD files, ITK does not notice that the disk has become full
 
 
 def open_file(path: Path | str) -> sitk.ImageFileReader:
