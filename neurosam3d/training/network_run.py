@@ -16,6 +16,7 @@ from torch import nn
 
 from neurosam3d.evaluation.predictor import Predictor, Segmenter
 from neurosam3d.evaluation.run import Evaluator
+from neurosam3d.models.compiled import compile_network
 from neurosam3d.training.finetune import read_start
 from neurosam3d.training.whole_scans import (
     ScanPrediction,
@@ -51,6 +52,7 @@ class NetworkRun(pl.LightningModule, ABC):
         self.make_segmenter: Callable[..., Segmenter] | None = None
         self.segment_scan: SegmentScan | None = None
         self._is_fresh = True  # until weights are read or trained
+        self._is_compiled = False
 
     @abstractmethod
     def open_evaluator(self) -> tuple[Evaluator, Callable[[], Any]]:
@@ -64,6 +66,16 @@ class NetworkRun(pl.LightningModule, ABC):
     def run_dir(self) -> Path:
         """The folder of this run."""
         return Path(self.hparams["work_dir"]) / self.hparams["task_name"]
+
+    def setup(self, stage: str) -> None:
+        """Compile the network, if that is wanted and was not done for another stage.
+
+        Raises:
+            ValueError: If there is no compiler.
+        """
+        if self.hparams["compile"] and not self._is_compiled:
+            compile_network(self.model)
+            self._is_compiled = True
 
     def on_fit_start(self) -> None:
         """Read the initial weights, unless a run is resumed."""

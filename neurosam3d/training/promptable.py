@@ -56,6 +56,7 @@ class NeuroSamModel(NetworkRun):
             worth it at mask_stride 1.
         checkpoint_blocks: Recompute the image encoder's blocks likewise; costs about a third more
             time and saves most of its memory.
+        compile: Compile the network by torch.compile as it is first used, which takes a minute.
         drop_path: Probability of leaving out a branch of the encoder's last block in training; it
             grows linearly from 0 at the first block (stochastic depth).
         model_cfg: Configuration file of the network, for those that read one.
@@ -129,6 +130,7 @@ class NeuroSamModel(NetworkRun):
         published_quirks: bool = True,
         checkpoint_upscaling: bool = False,
         checkpoint_blocks: bool = False,
+        compile: bool = False,
         drop_path: float = 0.0,
         model_cfg: str | None = None,
         pretrained_weights: str | None = None,

@@ -54,6 +54,7 @@ class SliceModel(NetworkRun):
         freeze_sam: Leave what the encoder has from SAM as it is. False trains all of it, for starts
             without SAM's weights; null for the network's own choice: SAMed and SAM-Med2D freeze.
         checkpoint_blocks: Recompute the encoder's blocks in the backward pass to save memory.
+        compile: Compile the network by torch.compile as it is first used, which takes a minute.
         pretrained_weights: Weights to start from that need not fill the network, such as SAM's;
             read before checkpoint.
         checkpoint: Weights to start from, of any known format, for SAMed what its programs save
@@ -110,6 +111,7 @@ class SliceModel(NetworkRun):
         rank: int = 4,
         freeze_sam: bool | None = None,
         checkpoint_blocks: bool = False,
+        compile: bool = False,
         pretrained_weights: str | None = None,
         checkpoint: str | None = None,
         work_dir: str = "./work_dir",

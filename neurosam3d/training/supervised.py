@@ -63,6 +63,7 @@ class SupervisedModel(NetworkRun):
         deep_supervision: Let coarser levels of the network learn, too, where it has such outputs.
         checkpoint_blocks: Recompute blocks in the backward pass to save memory, where the network
             knows how to; null for its own choice.
+        compile: Compile the network by torch.compile as it is first used, which takes a minute.
         published_quirks: Compute as published weights need it, where that differs from the paper;
             null for the network's own choice.
         pretrained_weights: Weights to start from that need not fill the network, such as SAM's for
@@ -117,6 +118,7 @@ class SupervisedModel(NetworkRun):
         freeze_sam: bool | None = None,
         deep_supervision: bool = False,
         checkpoint_blocks: bool | None = None,
+        compile: bool = False,
         published_quirks: bool | None = None,
         pretrained_weights: str | None = None,
         checkpoint: str | None = None,

@@ -13,7 +13,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neurosam3d.checkpoints import load_model
 from neurosam3d.commands.trained_network import make_predictor
+from neurosam3d.models.compiled import compile_network
 from neurosam3d.training import NeuroSamModel
 
 Build = Callable[..., Any]
@@ -300,8 +302,6 @@ def test_testing_after_training_tests_what_was_trained(
 def test_checkpoint_says_how_to_build_and_feed_the_network(
     build: Build, crop_data: Build, make_trainer: Build, tmp_path: Path
 ) -> None:
-    from neurosam3d.checkpoints import load_model
-
     module = build(num_clicks=2, bbox_first=True, spacing=(1.0, 2.0, 1.5), published_quirks=False)
     trainer = make_trainer(max_steps=1)
     trainer.fit(module, datamodule=crop_data(2))
@@ -313,6 +313,35 @@ def test_checkpoint_says_how_to_build_and_feed_the_network(
     image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert network.image_encoder(image).equal(module.eval().model.image_encoder(image))
+
+
+def test_a_compiled_run_learns_the_same_and_its_checkpoint_is_as_ever(
+    build: Build,
+    crop_data: Build,
+    make_trainer: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[torch.nn.Module] = []
+
+    def compile_eagerly(network: torch.nn.Module) -> None:
+        compiled.append(network)
+        compile_network(network, backend="eager", fullgraph=True)
+
+    monkeypatch.setattr("neurosam3d.training.network_run.compile_network", compile_eagerly)
+    states = []
+    for wanted in (False, True):
+        module = build(num_clicks=2, compile=wanted)
+        trainer = make_trainer(max_steps=1, limit_val_batches=0)
+        trainer.fit(module, datamodule=crop_data(2))
+        trainer.fit(module, datamodule=crop_data(2))  # compiled once all the same
+        states.append(module.model.state_dict())
+        assert compiled == [module.model] * wanted
+    assert list(states[0]) == list(states[1])
+    torch.testing.assert_close(states[1], states[0], rtol=1e-5, atol=1e-6)
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    loaded = load_model(tmp_path / "run.ckpt").state_dict()
+    assert all(value.equal(loaded[name]) for name, value in states[1].items())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""Compiled networks are the same networks."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from neurosam3d.models import Sam3D, build_model
+from neurosam3d.models.compiled import compile_network
+from neurosam3d.models.hiera3d import Hiera3D, Hiera3DConfig
+from neurosam3d.models.sam3d import assemble_sam3d
+from neurosam3d.models.vit3d import ViT3D, ViT3DConfig
+
+HIERA = Hiera3DConfig(
+    dim=8, num_heads=1, depths=(1, 1, 1), windows=(4, 2, 3), global_blocks=(2,), position_side=3
+)
+VIT = ViT3DConfig(dim=24, depth=2, num_heads=2, global_blocks=(1,), window=3)
+SMALL_DINOV2 = {"student": {"arch": "vit_tiny_3d"}}
+ATOL = 1e-5
+
+
+def assemble(encoder: Hiera3D | ViT3D, grid_size: int) -> Sam3D:
+    return assemble_sam3d(
+        encoder,
+        embed_dim=384,
+        image_size=encoder.image_size,
+        grid_size=grid_size,
+        mask_stride=4,
+        box_prompts=None,
+        published_quirks=True,
+        checkpoint_upscaling=True,
+    )
+
+
+def vit(*, quirks: bool = True, recompute: bool = False, image_size: int = 32) -> Sam3D:
+    encoder = ViT3D(
+        VIT, image_size=image_size, published_quirks=quirks, checkpoint_blocks=recompute
+    )
+    return assemble(encoder, image_size // 16)
+
+
+FAMILIES: dict[str, Callable[[], Sam3D]] = {
+    "vit": vit,
+    "hiera": lambda: assemble(Hiera3D(HIERA, image_size=48, published_quirks=True), 6),
+    "dinov2": lambda: build_model("dinov2", image_size=32, model_cfg=SMALL_DINOV2),  # type: ignore[dict-item, return-value]
+}
+VARIANTS = {
+    "several windows": lambda: vit(image_size=64),
+    "correct forms": lambda: vit(quirks=False),
+    "blocks recomputed": lambda: vit(recompute=True),
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget_compiled() -> None:
+    torch._dynamo.reset()
+    counters.clear()
+
+
+def seeded(build: Callable[[], Sam3D]) -> Sam3D:
+    torch.manual_seed(2)
+    model = build().eval()
+    for name, parameter in model.named_parameters():
+        if "pos" in name:
+            nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def ask(model: Sam3D, embeddings: Tensor, num_points: int) -> Tensor:
+    """Click so often on the mask of the round before."""
+    generator = torch.Generator().manual_seed(num_points)
+    previous = torch.randn(1, 1, *(model.mask_size,) * 3, generator=generator)
+    coords = torch.randint(0, model.image_size, (1, num_points, 3), generator=generator)
+    points = (coords, torch.arange(num_points)[None] % 2) if num_points else None
+    return model.decode(embeddings, points=points, masks=previous)[0]
+
+
+def image_of(model: Sam3D) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(1, 1, *(model.image_size,) * 3, generator=generator)
+
+
+def outputs_and_gradients(model: Sam3D) -> list[Tensor]:
+    """Return the embedding, the logits of two clicks, and the gradients of the whole network."""
+    model.zero_grad()
+    embeddings = model.image_encoder(image_of(model))
+    logits = ask(model, embeddings, 2)
+    (logits.square().mean() + embeddings.square().mean()).backward()
+    return [embeddings, logits, *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_encoder_is_a_single_graph_and_says_the_same(family: str) -> None:
+    model = seeded(FAMILIES[family])
+    image, names = image_of(model), list(model.state_dict())
+    expected = model.image_encoder(image)
+    compile_network(model, backend="eager", fullgraph=True)  # a break in a graph is an error
+    torch.testing.assert_close(model.image_encoder(image), expected, rtol=ATOL, atol=ATOL)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "build", [*FAMILIES.values(), *VARIANTS.values()], ids=[*FAMILIES, *VARIANTS]
+)
+def test_what_pytorch_compiles_says_the_same_and_learns_the_same(
+    build: Callable[[], Sam3D],
+) -> None:
+    model = seeded(build)
+    expected = outputs_and_gradients(model)
+    compile_network(model, fullgraph=True)
+    found = outputs_and_gradients(model)
+    assert counters["stats"]["unique_graphs"] == 3
+    torch.testing.assert_close(found, expected, rtol=ATOL, atol=ATOL)
+
+
+@pytest.mark.slow
+def test_the_number_of_points_is_compiled_for_once() -> None:
+    model = seeded(vit)
+    embeddings = torch.randn(1, 384, 2, 2, 2, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = [ask(model, embeddings, n) for n in range(6)]
+        compile_network(model, backend="eager", fullgraph=True)
+        graphs = []
+        for n in (1, 2, 3, 5, 0, 4):
+            found = ask(model, embeddings, n)
+            torch.testing.assert_close(found, expected[n], rtol=ATOL, atol=ATOL)
+            graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs == [2, 4, 4, 4, 6, 6]  # of prompt encoder and decoder: one point, more, none
+
+
+class Doubled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.inner(x)
+
+
+def test_a_network_without_parts_is_compiled_whole() -> None:
+    network, x = Doubled(), torch.ones(1, 3)
+    expected = network(x)
+    compile_network(network, backend="eager", fullgraph=True)
+    torch.testing.assert_close(network(x), expected)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert list(network.state_dict()) == ["inner.weight", "inner.bias"]
+
+
+def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    message = r"PyTorch needs a C\+\+ compiler \(g\+\+, clang\+\+\), got none"
+    with pytest.raises(ValueError, match=message):
+        compile_network(nn.Linear(1, 1))
+    monkeypatch.setenv("CXX", "my++")
+    with pytest.raises(ValueError, match=r"\(my\+\+\), got none"):
+        compile_network(nn.Linear(1, 1))
