@@ -97,7 +97,8 @@ def prepare_sharded_run(trainer: pl.Trainer, pl_module: pl.LightningModule, verb
 
     Raises:
         ValueError: If the module does not know how, if the strategy would split single layers or is
-            not made for the verb, or if averages of the weights are kept, which need them whole.
+            not made for the verb, or if averages of the weights or compiled kernels are asked for,
+            which need them whole.
     """
     strategy: Any = trainer.strategy
     if not isinstance(strategy, ModelParallelStrategy):
@@ -117,6 +118,8 @@ def prepare_sharded_run(trainer: pl.Trainer, pl_module: pl.LightningModule, verb
         )
     if any(isinstance(callback, WeightAveraging) for callback in _callbacks(trainer)):
         raise ValueError("averages of the weights need them whole, got a strategy that splits them")
+    if pl_module.hparams.get("compile"):
+        raise ValueError(f"model.compile needs whole weights, got {type(strategy).__name__}")
     strategy._save_distributed_checkpoint = False
 
 

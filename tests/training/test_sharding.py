@@ -96,23 +96,25 @@ def test_other_runs_keep_their_weights_whole(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "verb", "average", "sentence"),
+    ("strategy", "verb", "more", "sentence"),
     [
-        (ModelParallelStrategy(2, 2), "fit", False, "tensor_parallel_size 1, got 2"),
-        (ModelParallelStrategy(2, 1), "test", False, "is for fit, got test"),
-        (ShardedStrategy(), "fit", True, "averages of the weights need them whole"),
+        (ModelParallelStrategy(2, 2), "fit", "", "tensor_parallel_size 1, got 2"),
+        (ModelParallelStrategy(2, 1), "test", "", "is for fit, got test"),
+        (ShardedStrategy(), "fit", "average", "averages of the weights need them whole"),
+        (ShardedStrategy(), "fit", "compile", "compile needs whole weights, got ShardedStrategy"),
     ],
 )
 def test_what_cannot_be_split_is_refused(
     strategy: Any,
     verb: str,
-    average: bool,
+    more: str,
     sentence: str,
     make_trainer: Callable[..., pl.Trainer],
     tmp_path: Path,
 ) -> None:
-    module = NeuroSamModel("vit_tiny", SIDE, work_dir=str(tmp_path))
-    trainer = make_trainer(strategy=strategy, callbacks=[WeightEma()] if average else [])
+    module = NeuroSamModel("vit_tiny", SIDE, work_dir=str(tmp_path), compile=more == "compile")
+    callbacks = [WeightEma()] if more == "average" else []
+    trainer = make_trainer(strategy=strategy, callbacks=callbacks)
     with pytest.raises(ValueError, match=sentence):
         prepare_sharded_run(trainer, module, verb)
 
