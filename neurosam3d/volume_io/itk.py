@@ -3,15 +3,22 @@
 Shapes: C channels; D H W the file's axes I J K.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from neurosam3d.volume_io.checksums import check_itk_file
+from neurosam3d.volume_io.errors import VolumeFileError
 from neurosam3d.volume_io.shapes import Header, channel_shape, channels_first, placed, voxel_bytes
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+_LONGEST_HEADER = 1 << 20
+_HEADER_END = re.compile(rb"\r?\n\r?\n|ElementDataFile")
+_NAMES_OF_FILES = re.compile(rb"(?:ElementDataFile|data ?file)[ :=].*", re.IGNORECASE)
+_NUMBER = re.compile(rb"%0?\d?d")
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -63,10 +70,26 @@ def write_array(array: np.ndarray, path: Path, *, affine: np.ndarray) -> None:
 
 def open_file(path: Path | str) -> sitk.ImageFileReader:
     """Open a file and read what it says of its voxels."""
+    if str(path).lower().endswith(SUFFIXES):
+        _refuse_formats(Path(path))
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return reader
+
+
+def _refuse_formats(path: Path) -> None:
+    """Refuse a name of the voxels' file that is more than a name, with a place for its number.
+
+    ITK gives it to C's printf, which reads and writes the program's memory as a name tells it.
+    """
+    with path.open("rb") as file:
+        start = file.read(_LONGEST_HEADER)
+    if len(start) == _LONGEST_HEADER and not _HEADER_END.search(start):
+        raise VolumeFileError(f"its header has no end within {_LONGEST_HEADER} bytes")
+    for line in _NAMES_OF_FILES.findall(start):
+        if b"%" in _NUMBER.sub(b"", line, count=1):
+            raise VolumeFileError(f"its voxels cannot be in a file of the name {line[:80]!r}")
 
 
 def shape_of(reader: sitk.ImageFileReader) -> tuple[int, ...]:

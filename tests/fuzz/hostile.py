@@ -110,6 +110,18 @@ def nrrd_of_a_device(folder: Path) -> Path:
     return path
 
 
+META = "ObjectType = Image\nNDims = 3\nDimSize = 7 6 5\nElementType = MET_FLOAT\n"
+NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 7 6 5\nencoding: raw\n"
+# Names that C's printf takes for orders to read and write the program's memory.
+FORMATS = {
+    "a.mha": META + "ElementDataFile = %s%n%d\n",
+    "b.mhd": META + "ElementDataFile : %s%s%n\n",
+    "a.nhdr": NRRD + "data file: a%d%n%s.raw 1 5 1\n",
+    "b.nhdr": NRRD + "datafile: %9999999d.raw 1 5 1\n",
+    "c.nhdr": NRRD + "# far\n" * 200_000 + "data file: a%d%n%s.raw 1 5 1\n",
+}
+
+
 # Archives
 
 
@@ -280,6 +292,10 @@ FILES: list[tuple[str, str, Write]] = [
         "NRRD, MetaImage, MGH",
         partial(mha_bomb, sides="20000 20000 20000"),
     ),
+    *[
+        (f"format {name}", "NRRD, MetaImage, MGH", partial(text, name=name, content=content))
+        for name, content in FORMATS.items()
+    ],
     ("voxels of a device", "NRRD, MetaImage, MGH", nrrd_of_a_device),
     ("more voxels than announced", "challenge case", partial(npz_bomb, shape=(3, 5, 4))),
     ("four gigabytes, as announced", "challenge case", partial(npz_bomb, shape=(1500, 1600, 1600))),
