@@ -101,12 +101,16 @@ def _die_at_write(number: int) -> None:
 def running(
     main: Main, words: Sequence[str], log: Path, *, last_write: int | None = None
 ) -> Iterator[Process]:
-    """Run a command line as long as the block runs, at most; the rest as `Process`."""
+    """Run a command line as long as the block runs, at most; the rest as `Process`.
+
+    Workers of a process that was killed alone are left to themselves, as they would be.
+    """
     process = Process(main, words, log, last_write=last_write)
     try:
         yield process
     finally:
-        process.kill(workers_too=True)
+        if process.is_running():
+            process.kill(workers_too=True)
 
 
 def run(main: Main, words: Sequence[str], log: Path) -> Process:
