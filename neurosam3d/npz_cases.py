@@ -186,7 +186,8 @@ def _is_order(entry: Any) -> bool:
 
 
 def _are_numbers(values: Any, count: int) -> bool:
-    if not isinstance(values, Sequence | np.ndarray) or np.shape(values) != (count,):
+    is_row = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if not is_row or len(values) != count:
         return False
     return all(isinstance(value, int | float | np.number) for value in values)
 

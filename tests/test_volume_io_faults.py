@@ -69,6 +69,37 @@ def test_the_checksum_itself_is_compared(written: Path) -> None:
         assert fault(written)[0] == "damaged"
 
 
+@pytest.mark.parametrize(
+    ("suffix", "packed"), [(".mha", True), (".mha", False), (".nrrd", True), (".nrrd", False)]
+)
+def test_fewer_voxels_than_announced_are_noticed_before_memory_is_taken(
+    tmp_path: Path, suffix: str, packed: bool
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(NOISE[0].T), str(path), useCompression=packed)
+    assert np.array_equal(read_volume(path).data.numpy(), NOISE)
+    content = path.read_bytes()
+    assert content.count(b"16 12 10") == 1
+    path.write_bytes(content.replace(b"16 12 10", b"16 12 11"))
+    assert "(the data end too early)" in fault(path)[1]
+
+
+@pytest.mark.parametrize("name", ["a%s.raw", "%9d%n.raw", "%"])
+@pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
+def test_names_of_files_that_printf_would_obey_are_refused(
+    tmp_path: Path, suffix: str, name: str
+) -> None:
+    header = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(NOISE[0].T), str(header))
+    content = header.read_bytes()
+    assert content.count(b"a.raw") == 1
+    header.write_bytes(content.replace(b"a.raw", name.encode()))
+    for read in (read_volume, read_grid):
+        kind, sentence = fault(header, read)
+        assert kind == "damaged"
+        assert "its voxels cannot be in a file of the name" in sentence
+
+
 @pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
 def test_voxels_in_a_file_of_their_own_are_checked_too(tmp_path: Path, suffix: str) -> None:
     header = tmp_path / f"a{suffix}"

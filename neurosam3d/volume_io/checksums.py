@@ -10,6 +10,7 @@ import re
 import zlib
 from pathlib import Path
 
+_TOO_SHORT = "the data end too early"
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
 _SURPLUS = 1 << 24  # bytes that may follow the voxels: tags, padding, what tools leave behind
@@ -80,10 +81,15 @@ def check_itk_file(path: Path, *, announced: int) -> None:
     place = _NRRD_FILE.search(header) if is_nrrd else end
     is_inside = place is None or place[1] == b"LOCAL"
     if not _COMPRESSED.search(header):
-        if is_inside and _RAW.search(header) and len(data) - len(header) < announced:
-            raise EOFError("the data end too early")  # ITK would fill the memory with nothing
+        is_short = len(data) - len(header) < announced
+        if is_inside and _RAW.search(header) and is_short:
+            raise EOFError(_TOO_SHORT)
         return
     if place is None or is_inside:
-        decompress(data, len(header), announced=announced)
+        voxels = decompress(data, len(header), announced=announced)
     elif (other := path.parent / os.fsdecode(place[1])).is_file():
-        decompress(other.read_bytes(), announced=announced)
+        voxels = decompress(other.read_bytes(), announced=announced)
+    else:
+        return
+    if voxels.getbuffer().nbytes < announced:
+        raise EOFError(_TOO_SHORT)  # ITK would take memory for what is not there

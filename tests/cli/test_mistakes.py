@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from neurosam3d.checks import check_set_names
 from neurosam3d.cli import main, run
+from neurosam3d.data.case import check_entry
+from neurosam3d.mistakes import told_in_one_sentence
 from neurosam3d.training.promptable import NeuroSamModel
 
 
@@ -91,6 +94,30 @@ def test_an_unknown_key_of_a_recipe_is_refused(
         main(["fit", f"--config={path}"])
     assert stop.value.code == 2
     assert content.split(":")[0] in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["callbacks", "logger", "strategy"])
+def test_a_recipe_builds_nothing_but_parts_of_a_trainer(
+    place: str, toy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = yaml.safe_load(toy.read_text(encoding="utf-8"))
+    call = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", f"{tmp_path}/ran"]}}
+    recipe["trainer"][place] = [call] if place == "callbacks" else call
+    toy.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={toy}"])
+    assert stop.value.code == 2
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_sentence_is_never_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), told_in_one_sentence([]):
+        check_entry("a" * 100_000 + "z")
+    told = capsys.readouterr().err
+    assert told.startswith("error: must be an object, got 'aaa")
+    assert told.endswith("aaz'\n")
+    assert len(told) < 5000
 
 
 @pytest.mark.parametrize("content", ["- data\n- model", "data: [", "\udcff"])

@@ -57,6 +57,7 @@ DEEP, LONG, WIDE = "[" * 100_000, "9" * 400, "x" * 140_000
 LISTING = ("dataset.json of step 1", "dataset.json")
 JOURNAL, SESSION = ("journal", "run.jsonl"), ("clicks of a session", "a_clicks.json")
 CHECKPOINT, CASE = ("checkpoint", "last.ckpt"), ("challenge case", "plain.npz")
+RAGGED = np.array([{"fg": [[1, [2], 3]], "bg": []}], dtype=object)
 NO_LABELS = put('"labels": {}', over='"labels": [\n    1\n   ]')
 # What is damaged, how, and what the sentence says; None where the rest of the file is enough.
 CASES: list[tuple[tuple[str, str], Change, str | None]] = [
@@ -99,6 +100,7 @@ CASES: list[tuple[tuple[str, str], Change, str | None]] = [
     (CHECKPOINT, put_value("state_dict/model.convInit.conv.weight", torch.ones(3)), "other shapes"),
     (CASE, put_array("spacing", np.array(1.0)), "three positive lengths"),
     (CASE, put_array("boxes", np.array(3)), "boxes must be a list"),
+    (CASE, put_array("clicks", RAGGED), "clicks must be a list"),
 ]
 
 
