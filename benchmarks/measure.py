@@ -58,15 +58,14 @@ class _Saved:
         self.tensor = tensor
 
 
-def saved_megabytes(forward: Callable[[], Tensor], parameters: set[int]) -> float:
-    """Return the MiB of distinct storage that a forward pass keeps for its backward pass.
+def saved_tensors(forward: Callable[[], Tensor]) -> list[Tensor]:
+    """Return what a forward pass keeps for its backward pass.
 
-    What was kept and freed before the pass ended, for a part that went backward already, does not
-    count.
+    What was kept and freed before the pass ended, for a part that went backward already, is not
+    among it.
 
     Args:
         forward: Runs the pass and returns its output.
-        parameters: The parameters' storages, by `_cdata`, which are not counted.
     """
     kept: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
@@ -78,6 +77,17 @@ def saved_megabytes(forward: Callable[[], Tensor], parameters: set[int]) -> floa
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
         output = forward()
     assert output.requires_grad
-    storages = [saved.tensor.untyped_storage() for saved in kept]  # without data: no data_ptr
+    return [saved.tensor for saved in kept]
+
+
+def saved_megabytes(forward: Callable[[], Tensor], parameters: set[int]) -> float:
+    """Return the MiB of distinct storage that a forward pass keeps for its backward pass.
+
+    Args:
+        forward: Runs the pass and returns its output.
+        parameters: The parameters' storages, by `_cdata`, which are not counted.
+    """
+    # Storages without data have no data_ptr.
+    storages = [tensor.untyped_storage() for tensor in saved_tensors(forward)]
     sizes = {s._cdata: s.nbytes() for s in storages if s._cdata not in parameters}
     return sum(sizes.values()) / 2**20
