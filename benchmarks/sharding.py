@@ -18,7 +18,7 @@ from torch import distributed, multiprocessing
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.training_step import ball
+from benchmarks.networks import ball
 from neurosam3d.models import Sam3D, build_model
 from neurosam3d.training.callbacks import peak_memory_gib
 from neurosam3d.training.losses import MaskLoss
