@@ -93,7 +93,8 @@ def raw_folders(folder: Path) -> list[Path]:
     for name in names:
         for raw in (nnunet, decathlon):
             (raw / name).parent.mkdir(parents=True, exist_ok=True)
-            nib.save(nib.Nifti1Image(np.ones(SHAPE, np.uint8), AFFINE), raw / name)
+            voxels = (NOISE > 100).astype(np.uint8) if "labels" in name else NOISE
+            nib.save(nib.Nifti1Image(voxels, AFFINE), raw / name)
     labels = {"background": 0, "liver": 1, "tumour": [1, 2]}
     channels = {"channel_names": {"0": "CT"}, "labels": labels, "file_ending": ".nii.gz"}
     pair = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
