@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context, set_start_method
 from pathlib import Path
 
 import torch
@@ -73,9 +73,21 @@ class Process:
         return [line for line in self.text().splitlines() if line.startswith("error: ")]
 
 
+def living_members(group: int) -> list[int]:
+    """Return the processes of a group that have not ended."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, number = (folder / "stat").read_text().rpartition(") ")[2].split()[:3]
+            if int(number) == group and state not in "ZX":
+                found.append(int(folder.name))
+    return found
+
+
 def _run(main: Main, words: Sequence[str], log: Path, last_write: int | None) -> None:
     """Be the process."""
     os.setsid()
+    set_start_method(get_all_start_methods()[0], force=True)  # the default, as if started alone
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -12,20 +12,24 @@ import pytest
 
 from neurosam3d.files import find_partial
 from tests.faults.conftest import Undisturbed
-from tests.faults.processes import run, running, wait_for
+from tests.faults.processes import living_members, run, running, wait_for
 from tests.faults.verbs import Verb, check_whole, differing
 
 MOST_KILLS = 3  # in a row, before the verb may come to its end
 MOST_WRITES = 8  # files that a verb may write before it is killed
+MOST_SECONDS = 30.0  # that workers may outlive their main process; PyTorch's look every 5
 
 logger = logging.getLogger(__name__)
 
 
-def kill(verb: Verb, folder: Path, generator: random.Random, *, seconds: float) -> Counter[str]:
+def kill(
+    verb: Verb, folder: Path, generator: random.Random, *, seconds: float, groups: list[int]
+) -> Counter[str]:
     """Kill a verb somewhere in the time it takes; return what was seen, nothing if it was faster.
 
     One kill in three comes at any moment, one while a file is being written, if there is such a
-    moment, and one when a file is written but has not got its name.
+    moment, and one when a file is written but has not got its name. The number of the process is
+    added to the groups, in which its workers may live on.
     """
     kind = generator.randrange(3)
     workers_too = generator.random() < 0.5
@@ -38,6 +42,7 @@ def kill(verb: Verb, folder: Path, generator: random.Random, *, seconds: float) 
         if not process.kill(workers_too=workers_too):
             assert process.wait() == 0, process.text()
             return Counter()
+    groups.append(process.pid)
     _, num_partial = check_whole(folder)
     return Counter(
         {
@@ -52,9 +57,9 @@ def kill_and_finish(
     undisturbed: Undisturbed, folder: Path, generator: random.Random, *, kills: int
 ) -> Counter[str]:
     """Kill a verb so often, then let it come to its end; return what was seen."""
-    verb, seen = undisturbed.verb, Counter[str]()
+    verb, seen, groups = undisturbed.verb, Counter[str](), list[int]()
     while seen["kills"] < kills:
-        killed = kill(verb, folder, generator, seconds=undisturbed.seconds)
+        killed = kill(verb, folder, generator, seconds=undisturbed.seconds, groups=groups)
         seen += killed
         if not killed:
             break
@@ -62,6 +67,10 @@ def kill_and_finish(
     assert done.wait() == 0, done.text()
     assert differing(verb.result(folder), undisturbed.result) == []
     assert [path for path in folder.rglob(".*") if path.is_file()] == []
+    end = time.monotonic() + MOST_SECONDS
+    while any(map(living_members, groups)):
+        assert time.monotonic() < end, "workers outlive their main process"
+        time.sleep(0.1)
     return seen
 
 
