@@ -42,7 +42,9 @@ def read_header(path: Path) -> Header:
 def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read voxels (C, D, H, W) and the affine; a compressed file to its checksum."""
     if path.name.lower().endswith(".mgz"):  # nibabel unpacks it to the end for its header alone
-        content = decompress(path.read_bytes(), announced=_mgz_bytes(path))
+        size = _mgz_bytes(path)
+        content = decompress(path.read_bytes(), announced=size)
+        _require_all(content.getbuffer().nbytes, size)
         image: _Image = nib.MGHImage.from_stream(content)
     else:
         image = _load(path)
@@ -50,8 +52,17 @@ def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
         size = voxel_bytes(image.shape, image.get_data_dtype().itemsize)
         if path.name.lower().endswith(".gz"):
             content = decompress(path.read_bytes(), announced=_FURTHEST_VOXELS + size)
+            _require_all(content.getbuffer().nbytes, size)
             image = type(image).from_stream(content)
+        else:
+            _require_all(path.stat().st_size, size)
     return channels_first(np.asanyarray(image.dataobj)), _affine_mm(image)
+
+
+def _require_all(num_bytes: int, announced: int) -> None:
+    """Refuse data that are shorter than their voxels; nibabel would take memory for what lacks."""
+    if num_bytes < announced:
+        raise EOFError(f"the data end too early, {announced} bytes of voxels in {num_bytes}")
 
 
 def write_nifti(

@@ -20,6 +20,7 @@ from neurosam3d.models.sam2d_encoder import SAM2D_CONFIGS
 from tests.models.sam2d_small import CONFIG, small_sam2d
 from tests.properties.drawing import PROMPT_KINDS, Effort, Scan, draw_prompts, efforts, scans
 
+MUST_REFUSE = {"outside", "only negative", "box outside", "empty mask", "nothing"}
 MUST_ANSWER = {"click", "clicks", "clicks in mm", "box", "box in mm", "mask"}
 SPACINGS = st.sampled_from([None, (1.5, 1.5, 1.5), (3.0, 0.9, 2.0)])
 AXES = st.sampled_from(["axial", "coronal", "sagittal"])
@@ -54,6 +55,7 @@ def require_answer(predictor: ScanPredictor, scan: Scan, kind: str) -> None:
         assert mistake
         assert kind not in MUST_ANSWER
         return
+    assert kind not in MUST_REFUSE
     for answer in (prediction, session.add_point(np.array(scan.shape) // 2, 0), session.undo()):
         assert answer.grid.same_as(scan.volume.grid)
         assert answer.mask.shape == answer.logits.shape == scan.shape

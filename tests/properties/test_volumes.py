@@ -104,7 +104,7 @@ def test_turning_and_cutting_lose_nothing(effort: Effort) -> None:
     holds()
 
 
-@efforts(few=20, many=150)
+@efforts(few=20, many=80)
 def test_resampling_makes_no_value_and_comes_back_to_the_grid(effort: Effort) -> None:
     @effort.tries
     @given(scans(effort.largest), SPACINGS)
