@@ -11,7 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def touch(folder: Path) -> Call:
 # Bombs: ten gigabytes of zeros in ten megabytes
 
 
+@cache
 def _zeros_gz() -> bytes:
     return gzip.compress(bytes(64 * _MEGABYTES), 1) * _TIMES
 
