@@ -2,7 +2,7 @@
 
 Each row is measured in a process of its own: the image encoder beside its plain reading, a click,
 a session of ten clicks from file to file, a training step of eleven clicks without the optimizer,
-the same with the encoder's blocks recomputed. Times are in gemms, multiples of one 2048 x 2048 x
+the same with most activations recomputed. Times are in gemms, multiples of one 2048 x 2048 x
 2048 float32 matrix product taken in turns with them; beside them stand the published program's.
 With a CUDA device, training and clicks on it follow (see `benchmarks.gpu`).
 

@@ -24,19 +24,18 @@ PROMPTABLE = tuple(
 MEASURED = tuple(name for name in PROMPTABLE if name not in (*LARGE, *SMALL))
 
 
-def seeded_model(
-    name: str, *, image_size: int | None = None, checkpoint_blocks: bool = False
-) -> Sam3D:
+def seeded_model(name: str, *, image_size: int | None = None, recompute: bool = False) -> Sam3D:
     """Build a network whose position tables are not zero, as training leaves them.
 
     Args:
         name: One of `PROMPTABLE`.
         image_size: Side S of its images; by default the network's own.
-        checkpoint_blocks: Recompute the encoder's blocks in the backward pass.
+        recompute: Make activations of the encoder's blocks and of the decoder's upscaling again in
+            the backward pass.
     """
     torch.manual_seed(0)
     side = {} if image_size is None else {"image_size": image_size}
-    model = build_model(name, checkpoint_blocks=checkpoint_blocks, **side)
+    model = build_model(name, checkpoint_blocks=recompute, checkpoint_upscaling=recompute, **side)
     assert isinstance(model, Sam3D)
     for parameter_name, parameter in model.named_parameters():
         if "rel_pos" in parameter_name or "pos_embed" in parameter_name:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.networks import PROMPTABLE, ball, seeded_model, training_step
@@ -36,20 +37,25 @@ def main() -> None:
     previous = torch.randn(1, 1, *(model.mask_size,) * 3)
     with torch.no_grad():
         embeddings = model.image_encoder(image)
-        found = {
-            "encoder": top_operators(lambda: model.image_encoder(image)),
-            "click": top_operators(
-                lambda: model.upsample(model.decode(embeddings, points=points, masks=previous)[0])
-            ),
-        }
-    found["training step"] = top_operators(
-        training_step(model, image, truth, num_clicks=NUM_CLICKS)
-    )
-    for item, operators in found.items():
+
+    @torch.no_grad()
+    def click() -> Tensor:
+        return model.upsample(model.decode(embeddings, points=points, masks=previous)[0])
+
+    @torch.no_grad()
+    def encode() -> Tensor:
+        return model.image_encoder(image)
+
+    def step() -> Tensor:
+        return training_step(model, image, truth, num_clicks=NUM_CLICKS)()
+
+    for item, function in {"encoder": encode, "click": click, "training step": step}.items():
+        operators = top_operators(function)
         shares = ", ".join(
             f"{name.removeprefix('aten::')} {share:.0%}" for name, share in operators
         )
         sys.stdout.write(f"{options.network}, {item}: {shares}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def count_calls(*modules: nn.Module) -> list[int]:
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_training_step_encodes_once_and_decodes_once_per_click(recompute: bool) -> None:
-    model = seeded_model("vit_tiny", image_size=32, checkpoint_blocks=recompute)
+    model = seeded_model("vit_tiny", image_size=32, recompute=recompute)
     blocks = model.image_encoder.get_submodule("blocks.0")
     counts = count_calls(model.image_encoder, model.mask_decoder, blocks)
     training_step(model, image_of(32), ball(32), num_clicks=NUM_CLICKS)()
