@@ -35,11 +35,9 @@ def assemble(encoder: Hiera3D | ViT3D, grid_size: int) -> Sam3D:
     )
 
 
-def vit(*, quirks: bool = True, recompute: bool = False, image_size: int = 32) -> Sam3D:
-    encoder = ViT3D(
-        VIT, image_size=image_size, published_quirks=quirks, checkpoint_blocks=recompute
-    )
-    return assemble(encoder, image_size // 16)
+def vit(*, quirks: bool = True, recompute: bool = False) -> Sam3D:
+    encoder = ViT3D(VIT, image_size=32, published_quirks=quirks, checkpoint_blocks=recompute)
+    return assemble(encoder, 2)
 
 
 FAMILIES: dict[str, Callable[[], Sam3D]] = {

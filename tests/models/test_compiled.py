@@ -15,7 +15,6 @@ ATOL = 1e-5
 
 
 VARIANTS = {
-    "several windows": lambda: vit(image_size=64),
     "correct forms": lambda: vit(quirks=False),
     "blocks recomputed": lambda: vit(recompute=True),
 }
