@@ -51,14 +51,15 @@ def measure_gpu_rows(networks: list[str], *, peak_tflops: float | None) -> list[
 def _run(module: str, *arguments: str) -> list[Row]:
     """Run a module of this package in a process of its own and read its lines of JSON."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # nosec B603  # its own modules
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def profile(networks: list[str]) -> None:
     """Print the operators that take most of the time, network by network."""
     for network in networks:
-        subprocess.run([sys.executable, "-m", "benchmarks.profile", network], check=True)
+        command = [sys.executable, "-m", "benchmarks.profile", network]
+        subprocess.run(command, check=True)  # nosec B603  # its own modules
 
 
 def main() -> None:
