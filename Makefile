@@ -68,6 +68,8 @@ format: $(READY)  ## let ruff format the code and sort its imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench bench-data: export OMP_WAIT_POLICY = ACTIVE    # tiny parallel operations wait for each other
+
 bench: $(READY)  ## measure the networks against plain readings, and surface metrics
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.surface_metrics

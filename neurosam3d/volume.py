@@ -25,6 +25,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from neurosam3d.separable import is_separable, sample_linearly
 from neurosam3d.volume_io import (
     checked_affine,
     read_array,
@@ -264,9 +265,6 @@ def resample_to(volume: Volume, grid: Grid, *, mode: Mode, fill: float = 0) -> V
         mode: "linear" gives floating point; "nearest" keeps the number type and makes no value
             that was not there, so it suits labels.
         fill: Value outside the volume's field of view.
-
-    Returns:
-        A volume on `grid`.
     """
     mapping = np.linalg.inv(volume.affine) @ grid.affine  # index on `grid` -> index in `volume`
     # A sample half-way between two voxels must not fall to either side by the last bit of a float.
@@ -275,6 +273,9 @@ def resample_to(volume: Volume, grid: Grid, *, mode: Mode, fill: float = 0) -> V
     data = volume.data.detach().cpu()
     if mode == "linear":
         data = data if kept == torch.float64 else data.float()
+        if is_separable(mapping):
+            linear = sample_linearly(data, mapping, grid.shape, fill=fill)
+            return Volume(linear.to(volume.data.device), grid.affine)
     elif kept == torch.bool:
         data = data.to(torch.uint8)
     sampled = [_sample(channel.numpy(), mapping, grid.shape, mode, fill) for channel in data]
