@@ -23,8 +23,11 @@ def compile_network(
         fullgraph: Refuse to leave compiled code between the start and the end of a part.
 
     Raises:
-        ValueError: If the backend writes C++ and there is no compiler.
+        ValueError: If the backend writes C++ and there is no compiler, or if the network recomputes
+            its blocks, at which the compiler of PyTorch 2.13 ends the process.
     """
+    if any(getattr(module, "checkpoint_blocks", False) for module in network.modules()):
+        raise ValueError("a network that recomputes its blocks cannot be compiled, got one")
     if backend == "inductor":
         _require_compiler()
     parts = [getattr(network, name) for name in PARTS if hasattr(network, name)] or [network]

@@ -56,7 +56,8 @@ class NeuroSamModel(NetworkRun):
             worth it at mask_stride 1.
         checkpoint_blocks: Recompute the image encoder's blocks likewise; costs about a third more
             time and saves most of its memory.
-        compile: Compile the network by torch.compile as it is first used, which takes a minute.
+        compile: Compile the network by torch.compile as it is first used, which takes a minute;
+            not with checkpoint_blocks.
         drop_path: Probability of leaving out a branch of the encoder's last block in training; it
             grows linearly from 0 at the first block (stochastic depth).
         model_cfg: Configuration file of the network, for those that read one.

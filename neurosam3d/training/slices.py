@@ -54,7 +54,8 @@ class SliceModel(NetworkRun):
         freeze_sam: Leave what the encoder has from SAM as it is. False trains all of it, for starts
             without SAM's weights; null for the network's own choice: SAMed and SAM-Med2D freeze.
         checkpoint_blocks: Recompute the encoder's blocks in the backward pass to save memory.
-        compile: Compile the network by torch.compile as it is first used, which takes a minute.
+        compile: Compile the network by torch.compile as it is first used, which takes a minute;
+            not with checkpoint_blocks.
         pretrained_weights: Weights to start from that need not fill the network, such as SAM's;
             read before checkpoint.
         checkpoint: Weights to start from, of any known format, for SAMed what its programs save

@@ -63,7 +63,8 @@ class SupervisedModel(NetworkRun):
         deep_supervision: Let coarser levels of the network learn, too, where it has such outputs.
         checkpoint_blocks: Recompute blocks in the backward pass to save memory, where the network
             knows how to; null for its own choice.
-        compile: Compile the network by torch.compile as it is first used, which takes a minute.
+        compile: Compile the network by torch.compile as it is first used, which takes a minute;
+            not with checkpoint_blocks.
         published_quirks: Compute as published weights need it, where that differs from the paper;
             null for the network's own choice.
         pretrained_weights: Weights to start from that need not fill the network, such as SAM's for

@@ -14,10 +14,7 @@ from tests.models.sam3d_small import FAMILIES, ask, image_of, seeded, vit
 ATOL = 1e-5
 
 
-VARIANTS = {
-    "correct forms": lambda: vit(quirks=False),
-    "blocks recomputed": lambda: vit(recompute=True),
-}
+VARIANTS = {"correct forms": lambda: vit(quirks=False)}
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +91,11 @@ def test_a_network_without_parts_is_compiled_whole() -> None:
     torch.testing.assert_close(network(x), expected)
     assert counters["stats"]["unique_graphs"] == 1
     assert list(network.state_dict()) == ["inner.weight", "inner.bias"]
+
+
+def test_recomputed_blocks_are_refused() -> None:
+    with pytest.raises(ValueError, match="recomputes its blocks cannot be compiled"):
+        compile_network(vit(recompute=True), backend="eager")
 
 
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
