@@ -61,10 +61,11 @@ RAGGED = np.array([{"fg": [[1, [2], 3]], "bg": []}], dtype=object)
 NO_LABELS = put('"labels": {}', over='"labels": [\n    1\n   ]')
 # What is damaged, how, and what the sentence says; None where the rest of the file is enough.
 CASES: list[tuple[tuple[str, str], Change, str | None]] = [
-    (JOURNAL, put('"left": [', over='"left_out": ['), "line 4 is damaged"),
-    (JOURNAL, put('"dice": "x"', over='"dice": 0'), "line 2 is damaged"),
-    (JOURNAL, put('"case": [', over='"case": {'), "line 2 is damaged"),
-    (JOURNAL, lambda content: content[:40] + b"\xc0" + content[40:], "is no text"),
+    # What a damaged line of a journal has lost is judged again.
+    (JOURNAL, put('"left": [', over='"left_out": ['), None),
+    (JOURNAL, put('"dice": "x"', over='"dice": 0'), None),
+    (JOURNAL, put('"case": [', over='"case": {'), None),
+    (JOURNAL, lambda content: content[:40] + b"\xc0" + content[40:], "of an unfinished evaluation"),
     (SESSION, put("{", over="["), "must be the clicks of a session"),
     (SESSION, NO_LABELS, "must be the clicks of a session"),
     (LISTING, put("5", over='[\n  "CT"\n ]'), "modality must be"),
