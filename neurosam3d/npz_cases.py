@@ -26,9 +26,9 @@ _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# The unpickler raises whatever a damaged stream runs into.
 _ARRAY = object()  # stands for the class, which called by itself takes any shape
 _MOST_OBJECTS = 1 << 26  # bytes of a pickle: boxes and clicks take kilobytes
+# The unpickler raises whatever a damaged stream runs into.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError, NotImplementedError),
     *(tokenize.TokenError, lzma.LZMAError),  # of numpy's own header; of another compression
